@@ -1,0 +1,1 @@
+"""The outside world: raw listings, uploads of batches, price requests and the prices set later."""

@@ -1,0 +1,1 @@
+"""From raw listings to one Spark ML artefact, without Dagster."""
