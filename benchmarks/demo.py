@@ -1,4 +1,4 @@
-"""How long `make demo` takes in a fresh clone with empty caches, and again, and what memory the platform holds.
+"""How long `make demo` takes in a fresh clone with empty caches, and again, and the memory it holds.
 
     python benchmarks/demo.py [--rows 50000] [--no-fresh]
 
@@ -34,7 +34,7 @@ class PeakMemory:
 
 
 def processes_of(home: Path) -> Iterator[psutil.Process]:
-    """Every process started with USEDCARS_HOME inside the clone."""
+    """Every process that was started, directly or not, by this benchmark: they inherit its marker."""
     for process in psutil.process_iter():
         try:
             if process.environ().get("USEDCARS_BENCHMARK_HOME") == str(home):
