@@ -1,0 +1,28 @@
+"""The Spark configuration that the pipeline relies on."""
+
+
+def spark_settings(
+    *, shuffle_partitions: int = 4, hdfs_user: str = "usedcars", replication: int = 1
+) -> dict[str, str]:
+    """Settings for the session that all assets of one run share.
+
+    shuffle_partitions: upper bound of tasks after a shuffle; adaptive execution joins small ones, so
+        about twice the cores is right on one machine, more on a cluster.
+    hdfs_user: the name that HDFS sees, for drivers and executors alike.
+    replication: copies of each block that this client asks HDFS for.
+    """
+    return {
+        "spark.scheduler.mode": "FAIR",
+        "spark.sql.adaptive.enabled": "true",
+        # The JVM does not compile methods of more bytecode; Spark then splits them, and runs twice as fast.
+        "spark.sql.codegen.hugeMethodLimit": "8000",
+        "spark.sql.shuffle.partitions": str(shuffle_partitions),
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.ansi.enabled": "true",
+        "spark.sql.parquet.compression.codec": "zstd",
+        "spark.hadoop.dfs.replication": str(replication),
+        "spark.hadoop.dfs.client.block.write.replace-datanode-on-failure.policy": "NEVER",
+        "spark.executorEnv.HADOOP_USER_NAME": hdfs_user,
+        "spark.ui.showConsoleProgress": "false",
+    }
