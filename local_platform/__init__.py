@@ -1,1 +1,1 @@
-"""The embedded platform: HDFS, Kafka, MLflow, Dagster, serving and live metrics as processes of one machine."""
+"""The embedded platform: HDFS, Kafka, MLflow, Dagster and the streaming application on one machine."""

@@ -1,0 +1,5 @@
+"""`python -m local_platform`."""
+
+from local_platform.cli import app
+
+app()

@@ -1,0 +1,119 @@
+"""Dagster's webserver and daemon over the repository's workspace.yaml."""
+
+import sys
+from functools import partial
+
+import requests
+
+from local_platform.service import PROBE_TIMEOUT_SECONDS, Service, http_ready
+from local_platform.settings import HOST, PlatformSettings
+
+# One training at a time: the machine's cores are shared with serving. A run whose process is gone is marked
+# failed by the monitor.
+_INSTANCE = """telemetry:
+  enabled: false
+concurrency:
+  runs:
+    max_concurrent_runs: 4
+    tag_concurrency_limits:
+      - key: usedcars/training
+        limit: 1
+run_retries:
+  enabled: true
+  max_retries: 0
+run_monitoring:
+  enabled: true
+  poll_interval_seconds: 15
+  start_timeout_seconds: 180
+retention:
+  schedule:
+    purge_after_days: 30
+  sensor:
+    purge_after_days:
+      skipped: 1
+      failure: 30
+      success: 30
+"""
+
+_DAEMONS = "{ instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"
+_LOCATION = (
+    "{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus "
+    "locationOrLoadError { __typename ... on PythonError { message } } } } } }"
+)
+
+
+def dagster_services(settings: PlatformSettings) -> tuple[Service, Service]:
+    """The webserver (UI, GraphQL) and the daemon (sensors, schedules, run queue)."""
+    folder = settings.home_folder / "dagster"
+    workspace = ("-w", str(settings.repository / "workspace.yaml"))
+
+    def prepare() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "dagster.yaml").write_text(_INSTANCE)
+
+    webserver = Service(
+        name="dagster-webserver",
+        command=(
+            *(sys.executable, "-m", "dagster_webserver", *workspace),
+            *("--host", HOST, "--port", str(settings.port("dagster"))),
+        ),
+        ports=(settings.port("dagster"),),
+        needs=("datanode", "kafka", "mlflow"),
+        prepare=prepare,
+        ready=partial(_code_ready, settings),
+    )
+    daemon = Service(
+        name="dagster-daemon",
+        command=(sys.executable, "-m", "dagster._daemon", "run", *workspace),
+        needs=("dagster-webserver",),
+        prepare=prepare,
+        ready=partial(_daemon_ready, settings),
+    )
+    return webserver, daemon
+
+
+def graphql(
+    settings: PlatformSettings, query: str, variables: dict[str, object] | None = None
+) -> dict[str, object]:
+    """What Dagster's GraphQL answers; raises requests.RequestException when it does not."""
+    answer = requests.post(
+        f"{settings.url('dagster')}/graphql",
+        json={"query": query, "variables": variables or {}},
+        timeout=4 * PROBE_TIMEOUT_SECONDS,
+    )
+    answer.raise_for_status()
+    document: dict[str, object] = answer.json()
+    if "errors" in document:
+        raise requests.RequestException(f"Dagster does not understand the question: {document['errors']}")
+    return document["data"]  # type: ignore[return-value]
+
+
+def _code_ready(settings: PlatformSettings) -> str | None:
+    """Whether the webserver answers and has loaded the code location."""
+    if (missing := http_ready(f"{settings.url('dagster')}/server_info")) is not None:
+        return missing
+    try:
+        entries = graphql(settings, _LOCATION)["workspaceOrError"]["locationEntries"]  # type: ignore[index]
+    except requests.RequestException as error:
+        return f"Dagster's GraphQL does not answer yet ({type(error).__name__})"
+    for entry in entries:
+        outcome = entry["locationOrLoadError"]
+        if entry["loadStatus"] != "LOADED" or outcome is None:
+            return f"the code location {entry['name']} is loading"
+        if outcome["__typename"] == "PythonError":
+            return f"the code location {entry['name']} does not load: {outcome['message'].strip()[:300]}"
+    return None
+
+
+def _daemon_ready(settings: PlatformSettings) -> str | None:
+    """Whether every daemon that is needed has sent a heartbeat."""
+    try:
+        health = graphql(settings, _DAEMONS)["instance"]["daemonHealth"]  # type: ignore[index]
+    except requests.RequestException as error:
+        return f"Dagster's GraphQL does not answer ({type(error).__name__})"
+    late = [
+        status["daemonType"]
+        for status in health["allDaemonStatuses"]
+        if status["required"] and not status["healthy"]
+    ]
+    return f"no heartbeat yet of {', '.join(late)}" if late else None

@@ -1,0 +1,233 @@
+"""Bring the services up in the order of their readiness, say how they are, take them down."""
+
+import os
+import shutil
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tenacity
+
+from local_platform.dagster import dagster_services
+from local_platform.errors import PlatformError
+from local_platform.hdfs import hdfs_services
+from local_platform.jars import fetch_jars
+from local_platform.java import find_java
+from local_platform.kafka import kafka_service
+from local_platform.mlflow import mlflow_service
+from local_platform.ports import holder_of, is_free
+from local_platform.processes import MARKER, memory_of, processes_of, stop_processes
+from local_platform.service import Service, setting_of_port
+from local_platform.settings import HOST, PlatformSettings
+from local_platform.streaming import streaming_services
+from local_platform.supervisor import RUNNING_STATES, Supervisor, write_configuration
+
+PROBE_EVERY_SECONDS = 0.3
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """One line of `status`: memory in bytes, uptime in seconds, `missing` None when the service is ready."""
+
+    name: str
+    state: str
+    pid: int
+    memory: int
+    ports: tuple[int, ...]
+    uptime: float
+    missing: str | None
+
+
+def all_services(settings: PlatformSettings, java: str) -> tuple[Service, ...]:
+    """Every service, each behind those that it needs."""
+    return (
+        *hdfs_services(settings, java),
+        kafka_service(settings, java),
+        mlflow_service(settings),
+        *dagster_services(settings),
+        *streaming_services(settings),
+    )
+
+
+def with_needs(services: Sequence[Service], names: Collection[str]) -> list[Service]:
+    """The named services and all that they need, in order; all of them when none is named."""
+    known = {service.name: service for service in services}
+    if unknown := sorted(set(names) - set(known)):
+        raise PlatformError(f"there is no service {', '.join(unknown)}: the services are {', '.join(known)}")
+    wanted = set(names) or set(known)
+    for service in reversed(services):
+        if service.name in wanted:
+            wanted.update(service.needs)
+    return [service for service in services if service.name in wanted]
+
+
+def environment_of_services(settings: PlatformSettings, java: str) -> dict[str, str]:
+    """What every service finds in its environment."""
+    java_home = Path(java).resolve().parent.parent
+    return {
+        **settings.service_environment(),
+        MARKER: str(settings.home_folder),
+        "JAVA_HOME": str(java_home),
+        "PYTHONUNBUFFERED": "1",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DAGSTER_DISABLE_TELEMETRY": "true",
+    }
+
+
+def bring_up(settings: PlatformSettings, names: Collection[str], report: Report) -> None:
+    """Start the named services (all when none is named) and wait until each is ready.
+
+    What runs already is left alone; what an earlier, half-dead start left behind is stopped first.
+    Raises PlatformError with the remedy when something is in the way.
+    """
+    java = find_java()
+    _check_disk(settings)
+    services = all_services(settings, java)
+    wanted = with_needs(services, names)
+    report("jars: checking")
+    if fetched := fetch_jars(settings.jars_folder, java):
+        report(f"jars: {fetched} fetched, checksums verified")
+    supervisor = Supervisor(settings)
+    up_already = supervisor.is_up()
+    if not up_already:
+        _stop_leftovers(settings, report)
+    running = (
+        {name for name, state in supervisor.states().items() if state.state in RUNNING_STATES}
+        if up_already
+        else set()
+    )
+    _check_ports(settings, [service for service in wanted if service.name not in running])
+    configuration = write_configuration(settings, services, environment_of_services(settings, java))
+    if up_already:
+        supervisor.reload_configuration()
+    else:
+        supervisor.start_daemon(configuration)
+    for service in wanted:
+        if service.name not in running:
+            service.prepare()
+            supervisor.start(service.name)
+            report(f"{service.name}: starting")
+        _wait_until_ready(settings, supervisor, service)
+        service.finish()
+        report(f"{service.name}: ready" + (f" on {_listed(service.ports)}" if service.ports else ""))
+
+
+def take_down(settings: PlatformSettings, report: Report) -> None:
+    """Stop every service, Supervisor, and whatever an earlier start left running."""
+    supervisor = Supervisor(settings)
+    if supervisor.is_up():
+        names = [state.name for state in supervisor.states().values() if state.state in RUNNING_STATES]
+        # The clients first: serving leaves Kafka in order, a training leaves HDFS.
+        order = [service.name for service in all_services(settings, "java")]
+        for name in sorted(names, key=order.index, reverse=True):
+            supervisor.stop(name)
+            report(f"{name}: stopped")
+        daemon = [process for process in processes_of(settings.home_folder) if process.pid != os.getpid()]
+        supervisor.shut_down()
+        stop_processes(daemon, timeout_seconds=5)
+    _stop_leftovers(settings, report)
+    settings.supervisor_socket.unlink(missing_ok=True)
+
+
+def statuses(settings: PlatformSettings) -> list[ServiceStatus]:
+    """How every service is; empty when the platform is down."""
+    supervisor = Supervisor(settings)
+    if not supervisor.is_up():
+        return []
+    states = supervisor.states()
+    return [
+        ServiceStatus(
+            name=service.name,
+            state=(state := states[service.name]).state,
+            pid=state.pid,
+            memory=memory_of(state.pid) if state.pid else 0,
+            ports=service.ports,
+            uptime=state.uptime,
+            missing=service.ready() if state.state == "RUNNING" else state.spawn_error or "it does not run",
+        )
+        for service in all_services(settings, "java")
+        if service.name in states
+    ]
+
+
+def remove_data(settings: PlatformSettings) -> None:
+    """Delete the home folder, but for the jars; nothing may run there any more."""
+    if Supervisor(settings).is_up() or any(processes_of(settings.home_folder)):
+        raise PlatformError("the platform is running: 'make down' first, then 'make clean'")
+    home = settings.home_folder
+    if not home.exists():
+        return
+    if not any((home / known).exists() for known in ("run", "jars", "hdfs", "kafka")):
+        raise PlatformError(
+            f"{home} does not look like a platform's folder: delete it yourself if you mean it"
+        )
+    for entry in home.iterdir():
+        if entry != settings.jars_folder:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def _listed(ports: tuple[int, ...]) -> str:
+    return "port " + str(ports[0]) if len(ports) == 1 else "ports " + ", ".join(map(str, ports))
+
+
+def _check_disk(settings: PlatformSettings) -> None:
+    settings.home_folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(settings.home_folder).free // 2**20
+    if free < settings.least_free_disk_mb:
+        raise PlatformError(
+            f"only {free} MB are free for {settings.home_folder}, fewer than {settings.least_free_disk_mb}: "
+            "make room, or set USEDCARS_HOME to a folder on another disk"
+        )
+
+
+def _check_ports(settings: PlatformSettings, services: Sequence[Service]) -> None:
+    for service in services:
+        for port in service.ports:
+            if not is_free(HOST, port):
+                raise PlatformError(
+                    f"port {port}, which {service.name} needs, is held by {holder_of(port)}: stop that, or set "
+                    f"{setting_of_port(settings, port)} or USEDCARS_PORT_OFFSET to move this platform"
+                )
+
+
+def _stop_leftovers(settings: PlatformSettings, report: Report) -> None:
+    leftovers = [process for process in processes_of(settings.home_folder) if process.pid != os.getpid()]
+    if not leftovers:
+        return
+    report(f"stopping {len(leftovers)} processes that an earlier start left behind")
+    if alive := stop_processes(leftovers, settings.stop_timeout_seconds):
+        raise PlatformError(
+            f"process {alive[0].pid} of an earlier start cannot be stopped: kill it with 'kill -9'"
+        )
+
+
+def _wait_until_ready(settings: PlatformSettings, supervisor: Supervisor, service: Service) -> None:
+    log = settings.logs_folder / f"{service.name}.log"
+
+    def missing() -> str | None:
+        state = supervisor.states()[service.name]
+        if state.state == "FATAL":
+            raise PlatformError(
+                f"{service.name} ends again and again ({_last_line(log)}): read {log}, then 'make up' again"
+            )
+        return service.ready()
+
+    try:
+        tenacity.Retrying(
+            retry=tenacity.retry_if_result(lambda said: said is not None),
+            wait=tenacity.wait_fixed(PROBE_EVERY_SECONDS),
+            stop=tenacity.stop_after_delay(settings.ready_timeout_seconds),
+        )(missing)
+    except tenacity.RetryError as error:
+        raise PlatformError(
+            f"{service.name} is not ready after {settings.ready_timeout_seconds:.0f} s "
+            f"({error.last_attempt.result()}): read {log}"
+        ) from error
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
+    return lines[-1][:300] if lines else "it said nothing"

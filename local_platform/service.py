@@ -1,0 +1,63 @@
+"""What the embedded platform knows of a service: how it is started and when it is ready."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import requests
+
+from local_platform.settings import PlatformSettings
+
+PROBE_TIMEOUT_SECONDS = 3
+
+
+def no_preparation() -> None:
+    """Nothing has to be done before the first start."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One process of the platform.
+
+    `ready` answers None when the service can be used, and otherwise what is missing, in words.
+    `prepare` runs before the process starts, `finish` after it is ready; both may run any number of times.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    ready: Callable[[], str | None]
+    ports: tuple[int, ...] = ()
+    needs: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    prepare: Callable[[], None] = no_preparation
+    finish: Callable[[], None] = no_preparation
+
+
+def http_ready(url: str) -> str | None:
+    """None when the address answers with success."""
+    try:
+        answer = requests.get(url, timeout=PROBE_TIMEOUT_SECONDS)
+    except requests.RequestException as error:
+        return f"{url} does not answer ({type(error).__name__})"
+    return None if answer.ok else f"{url} answers {answer.status_code}"
+
+
+def java_command(java: str, heap_mb: int, class_path: str, main: str, *arguments: str) -> tuple[str, ...]:
+    """A JVM with a bounded heap that ends itself, and leaves a trace, when that is too small."""
+    return (
+        java,
+        f"-Xmx{heap_mb}m",
+        "-XX:+ExitOnOutOfMemoryError",
+        "-Djava.net.preferIPv4Stack=true",
+        "-cp",
+        class_path,
+        main,
+        *arguments,
+    )
+
+
+def setting_of_port(settings: PlatformSettings, port: int) -> str:
+    """The setting that names a port, for messages."""
+    for name in type(settings).model_fields:
+        if name.endswith("_port") and getattr(settings, name) + settings.port_offset == port:
+            return f"USEDCARS_{name.upper()}"
+    return "USEDCARS_PORT_OFFSET"

@@ -1,0 +1,172 @@
+"""Every setting of the embedded platform: the one place where ports, folders and sizes are read."""
+
+import hashlib
+import os
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Megabytes = Annotated[int, Field(ge=64, le=1_000_000)]
+
+# Unix sockets have short paths: 104 bytes on macOS, 108 on Linux.
+LONGEST_SOCKET_PATH = 100
+
+HOST = "127.0.0.1"
+
+
+class PlatformSettings(BaseSettings):
+    """Settings of the embedded platform; each is read from the environment as USEDCARS_<NAME>."""
+
+    model_config = SettingsConfigDict(env_prefix="USEDCARS_", extra="ignore", frozen=True)
+
+    home: Path = Field(
+        default=Path(".usedcars"),
+        description="the one folder of data, jars, logs and sockets of the platform",
+    )
+    jars: Path | None = Field(
+        default=None, description="folder of the downloaded jars; by default below the home folder"
+    )
+    repository: Path = Field(
+        default=Path(__file__).resolve().parent.parent, description="the checkout whose code Dagster loads"
+    )
+    port_offset: int = Field(
+        default=0,
+        ge=0,
+        le=50_000,
+        description="added to every port, so that two platforms stand side by side",
+    )
+
+    namenode_port: Port = Field(default=9820, description="HDFS RPC")
+    namenode_http_port: Port = Field(default=9870, description="WebHDFS and the NameNode's JMX")
+    datanode_port: Port = Field(default=9866, description="DataNode data transfer")
+    datanode_http_port: Port = Field(default=9864, description="DataNode HTTP")
+    datanode_ipc_port: Port = Field(default=9867, description="DataNode IPC")
+    kafka_port: Port = Field(default=9092, description="Kafka clients")
+    kafka_controller_port: Port = Field(default=9093, description="Kafka controller")
+    mlflow_port: Port = Field(default=5000, description="MLflow tracking server")
+    dagster_port: Port = Field(default=3000, description="Dagster's UI and GraphQL")
+    serving_port: Port = Field(default=8081, description="health and metrics of serving")
+    live_metrics_port: Port = Field(default=8082, description="health and metrics of live metrics")
+
+    namenode_heap_mb: Megabytes = Field(default=384, description="largest heap of the NameNode")
+    datanode_heap_mb: Megabytes = Field(default=384, description="largest heap of the DataNode")
+    kafka_heap_mb: Megabytes = Field(default=512, description="largest heap of the Kafka broker")
+    training_memory_mb: Megabytes = Field(default=2048, description="memory of the training's Spark driver")
+    serving_memory_mb: Megabytes = Field(default=1024, description="memory of serving's Spark driver")
+    live_metrics_memory_mb: Megabytes = Field(default=768, description="memory of live metrics' Spark driver")
+    training_spark_master: str = Field(default="local[2]", description="Spark master of the trainings")
+
+    requests_topic: str = Field(default="usedcars.requests", description="price requests, prices set later")
+    predictions_topic: str = Field(default="usedcars.predictions", description="answers")
+    live_metrics_topic: str = Field(default="usedcars.live-metrics", description="figures of each window")
+    request_partitions: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="partitions of requests and predictions; serving holds a core for each",
+    )
+    topic_retention_hours: int = Field(default=168, ge=1, description="how long messages are kept")
+    largest_message_bytes: int = Field(default=1_048_576, ge=1024, description="largest message of a topic")
+
+    hdfs_user: str = Field(
+        default="usedcars", pattern=r"^[a-z_][a-z0-9_-]*$", description="owner of the lake"
+    )
+    registered_model: str = Field(default="usedcars-price", description="name in MLflow's registry")
+    serving_alias: str = Field(default="serving", description="alias of the version that serving runs")
+
+    ready_timeout_seconds: float = Field(
+        default=120, gt=0, description="how long one service may take until it is ready"
+    )
+    stop_timeout_seconds: int = Field(default=30, gt=0, description="how long one service may take to stop")
+    least_free_disk_mb: int = Field(
+        default=1024, ge=0, description="below this much free disk nothing is started"
+    )
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        ports: dict[int, str] = {}
+        for name in type(self).model_fields:
+            if name.endswith("_port"):
+                port = getattr(self, name) + self.port_offset
+                if port > 65535:
+                    raise ValueError(f"{name} with USEDCARS_PORT_OFFSET is {port}: lower one of the two")
+                if port in ports:
+                    raise ValueError(
+                        f"{name} and {ports[port]} are both {port}: set one of them to another port"
+                    )
+                ports[port] = name
+        return self
+
+    def port(self, name: str) -> int:
+        """The port a service listens on, with the offset; `name` as in the field, without `_port`."""
+        return int(getattr(self, f"{name}_port")) + self.port_offset
+
+    def address(self, name: str) -> str:
+        """host:port of a service."""
+        return f"{HOST}:{self.port(name)}"
+
+    def url(self, name: str) -> str:
+        """http://host:port of a service."""
+        return f"http://{self.address(name)}"
+
+    @cached_property
+    def home_folder(self) -> Path:
+        """The home folder, absolute."""
+        return self.home.expanduser().absolute()
+
+    @property
+    def jars_folder(self) -> Path:
+        """Where the sets of jars lie."""
+        return (self.jars or self.home_folder / "jars").expanduser().absolute()
+
+    @property
+    def logs_folder(self) -> Path:
+        """Where every service's log lies."""
+        return self.home_folder / "logs"
+
+    @property
+    def run_folder(self) -> Path:
+        """Configuration files, the pid file and the socket."""
+        return self.home_folder / "run"
+
+    @cached_property
+    def supervisor_socket(self) -> Path:
+        """Supervisor's socket: below home, or in a short folder of its own where that path is too long."""
+        socket = self.run_folder / "supervisor.sock"
+        if len(str(socket)) <= LONGEST_SOCKET_PATH:
+            return socket
+        name = hashlib.sha256(str(self.home_folder).encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"usedcars-{os.getuid()}-{name}" / "supervisor.sock"
+
+    def service_environment(self) -> dict[str, str]:
+        """What the started processes read: addresses, names, sizes."""
+        lake = f"hdfs://{self.address('namenode')}/usedcars"
+        return {
+            "USEDCARS_HOME": str(self.home_folder),
+            "USEDCARS_LAKE_URI": lake,
+            "USEDCARS_WEBHDFS_URL": self.url("namenode_http"),
+            "USEDCARS_HDFS_USER": self.hdfs_user,
+            "USEDCARS_KAFKA_BOOTSTRAP_SERVERS": self.address("kafka"),
+            "USEDCARS_REQUESTS_TOPIC": self.requests_topic,
+            "USEDCARS_PREDICTIONS_TOPIC": self.predictions_topic,
+            "USEDCARS_LIVE_METRICS_TOPIC": self.live_metrics_topic,
+            "USEDCARS_MLFLOW_TRACKING_URI": self.url("mlflow"),
+            "USEDCARS_REGISTERED_MODEL": self.registered_model,
+            "USEDCARS_SERVING_ALIAS": self.serving_alias,
+            "USEDCARS_SPARK_MASTER": self.training_spark_master,
+            "USEDCARS_SPARK_DRIVER_MEMORY": f"{self.training_memory_mb}m",
+            "USEDCARS_SERVING_SPARK_DRIVER_MEMORY": f"{self.serving_memory_mb}m",
+            "USEDCARS_LIVE_METRICS_SPARK_DRIVER_MEMORY": f"{self.live_metrics_memory_mb}m",
+            "USEDCARS_SPARK_JARS": str(self.jars_folder / "spark-kafka"),
+            "USEDCARS_SERVING_PORT": str(self.port("serving")),
+            "USEDCARS_LIVE_METRICS_PORT": str(self.port("live_metrics")),
+            "USEDCARS_DEPLOYMENT": "supervisor",
+            "USEDCARS_SUPERVISOR_SOCKET": str(self.supervisor_socket),
+            "USEDCARS_DAGSTER_URL": self.url("dagster"),
+            "DAGSTER_HOME": str(self.home_folder / "dagster"),
+        }

@@ -1,0 +1,103 @@
+"""The real services, and one Spark session, for all tests of a session."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from pyspark.sql import SparkSession
+
+from local_platform.java import find_java
+from local_platform.jars import fetch_jars
+from local_platform.platform import bring_up, take_down
+from local_platform.settings import PlatformSettings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+# Jars are fetched once for the checkout, not once a test session.
+JARS = REPOSITORY / ".usedcars" / "jars"
+BASIC_SERVICES = ("datanode", "kafka", "mlflow")
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A real platform, in a folder and on ports of its own."""
+
+    settings: PlatformSettings
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its services read; also set in os.environ while the fixture lives."""
+        return self.settings.service_environment()
+
+    @property
+    def home(self) -> Path:
+        return self.settings.home_folder
+
+    def bring_up(self, *services: str) -> None:
+        """Start more of its services (all without a name) and wait until they are ready."""
+        bring_up(self.settings, services, print)
+
+
+def free_port_offset() -> int:
+    """An offset at which every port of the platform is free."""
+    fields = [name for name in PlatformSettings.model_fields if name.endswith("_port")]
+    for offset in range(10_000, 50_000, 500):
+        settings = PlatformSettings(port_offset=offset)
+        if all(port_is_free(settings.port(name.removesuffix("_port"))) for name in fields):
+            return offset
+    raise RuntimeError("no range of free ports was found for the test platform: close what holds so many")
+
+
+def port_is_free(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.fixture(scope="session")
+def platform() -> Iterator[Platform]:
+    """HDFS, Kafka and MLflow, started once; stopped at the end whatever happened."""
+    with (
+        TemporaryDirectory(prefix="uc-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        settings = PlatformSettings(
+            home=Path(folder), jars=JARS, port_offset=free_port_offset(), training_memory_mb=1536
+        )
+        for name, value in settings.service_environment().items():
+            patch.setenv(name, value)
+        try:
+            bring_up(settings, BASIC_SERVICES, print)
+            yield Platform(settings)
+        finally:
+            take_down(settings, print)
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """One Spark session with the Kafka connector on its class path."""
+    fetch_jars(JARS, find_java(), ["spark-kafka"])
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ.setdefault("HADOOP_USER_NAME", "usedcars")
+    session = (
+        SparkSession.builder.master("local[2]")
+        .appName("usedcars tests")
+        .config("spark.driver.memory", "2g")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.extraClassPath", f"{JARS / 'spark-kafka'}/*")
+        .config("spark.ui.enabled", "false")
+        .config("spark.scheduler.mode", "FAIR")
+        .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.shuffle.partitions", "4")
+        .config("spark.sql.execution.arrow.pyspark.enabled", "true")
+        .config("spark.hadoop.dfs.replication", "1")
+        .config("spark.hadoop.dfs.client.use.datanode.hostname", "true")
+        .getOrCreate()
+    )
+    yield session
+    session.stop()
