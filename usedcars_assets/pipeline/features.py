@@ -1,0 +1,296 @@
+"""Features: what the base models see of a listing, fitted once for all of them on the training rows only."""
+
+import datetime
+from dataclasses import dataclass
+
+from pyspark.ml import PipelineModel
+from pyspark.ml.feature import CountVectorizerModel, Imputer, ImputerModel, SQLTransformer, VectorAssembler
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as sf
+
+from usedcars_assets.pipeline.encoding import fit_target_encoders, words_in_fold
+from usedcars_assets.pipeline.errors import PipelineError
+
+_HUNDREDTHS_OF_PERCENT = 10_000
+_FEWEST_ROWS = 5
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """How the rows are divided and the categories encoded."""
+
+    folds: int = 5
+    test_fraction: float = 0.15
+    seed: int = 20
+    smoothing: float = 20.0  # rows that weigh as much as the mean of all rows
+    rarest: int = 20  # rows that a one-hot category needs
+
+
+@dataclass(frozen=True)
+class FeatureTables:
+    """The feature tables and what made them.
+
+    train, test: listing_id, fold (train only), price (USD), log_price, features (vector for trees),
+        linear_features (vector for linear models: features, powers, one-hot), make_name, body_type, year.
+    pipeline: from cleaned columns to both vectors, for rows it was not fitted on.
+    split: the cleaned rows with `split` (train or test) and `fold` (null in test).
+    """
+
+    train: DataFrame
+    test: DataFrame
+    pipeline: PipelineModel
+    split: DataFrame
+
+
+_AGE = "greatest(datediff({date}, make_date(year, 1, 1)) / 365.25D, 0D)"
+_POWER = "coalesce(horsepower, power_hp)"
+# Numbers that may be missing: a median replaces them.
+NUMBERS: dict[str, str] = {
+    "age_years": _AGE,
+    "log_miles": "ln(1D + mileage_miles)",
+    "log_miles_per_year": f"ln(1D + mileage_miles / greatest({_AGE}, 0.5D))",
+    "power": _POWER,
+    "power_rpm": "power_rpm",
+    "torque": "torque_lb_ft",
+    "torque_rpm": "torque_rpm",
+    "litres": "engine_displacement_cc / 1000D",
+    "power_per_litre": f"{_POWER} / (engine_displacement_cc / 1000D)",
+    # Nobody lists the weight; what a car weighs goes with the box that holds it.
+    "power_per_volume": f"{_POWER} / (length_in * width_in * height_in / 61024D)",
+    "cylinders": "try_cast(trim(substring(engine_type, 2, 2)) AS DOUBLE)",
+    "city_mpg": "city_mpg",
+    "highway_mpg": "highway_mpg",
+    "tank": "fuel_tank_gal",
+    "length": "length_in",
+    "width": "width_in",
+    "height": "height_in",
+    "wheelbase": "wheelbase_in",
+    "front_legroom": "front_legroom_in",
+    "back_legroom": "back_legroom_in",
+    "bed_length": "bed_length_in",
+    "seats": "CAST(seats AS DOUBLE)",
+    "owners": "CAST(owner_count AS DOUBLE)",
+    "seller_rating": "seller_rating",
+    "log_days_on_market": "ln(1D + days_on_market)",
+    "latitude": "latitude",
+    "longitude": "longitude",
+}
+# Numbers that are always known; the flags among them are 0 or 1.
+FLAGS: dict[str, str] = {
+    "model_year": "CAST(coalesce(year, 0) AS DOUBLE)",
+    "listed_month": "CAST(month({date}) AS DOUBLE)",
+    "options": (
+        "CASE WHEN length(major_options) > 2"
+        " THEN 1D + length(major_options) - length(replace(major_options, ',', '')) ELSE 0D END"
+    ),
+    **{
+        f"has_{name}": f"CAST(coalesce(contains(major_options, '{option}'), FALSE) AS DOUBLE)"
+        for name, option in {
+            "leather": "Leather Seats",
+            "sunroof": "Sunroof",
+            "navigation": "Navigation System",
+            "adaptive_cruise": "Adaptive Cruise Control",
+            "heated_seats": "Heated Seats",
+            "camera": "Backup Camera",
+            "remote_start": "Remote Start",
+            "third_row": "Third Row",
+            "blind_spot": "Blind Spot",
+            "carplay": "CarPlay",
+            "premium_package": "Premium",
+            "technology_package": "Technology",
+            "sport_package": "Sport",
+            "towing": "Tow",
+        }.items()
+    },
+    **{
+        name: f"CAST(coalesce({name}, FALSE) AS DOUBLE)"
+        for name in (
+            *("is_new", "is_cpo", "is_oemcpo", "is_cab", "is_fleet", "is_franchise_dealer"),
+            *("has_accidents", "has_frame_damage", "has_salvage_title", "has_theft_title"),
+        )
+    },
+    "dealer_sells_make": "CAST(coalesce(lower(franchise_make) = lower(make_name), FALSE) AS DOUBLE)",
+    "is_manual": "CAST(coalesce(transmission = 'M', FALSE) AS DOUBLE)",
+    "lacks_history": "CAST(has_accidents IS NULL AS DOUBLE)",
+    "lacks_mileage": "CAST(mileage_miles IS NULL AS DOUBLE)",
+    "lacks_owners": "CAST(owner_count IS NULL AS DOUBLE)",
+    "lacks_economy": "CAST(city_mpg IS NULL AS DOUBLE)",
+    "lacks_torque": "CAST(torque_lb_ft IS NULL AS DOUBLE)",
+    "lacks_dealer": "CAST(dealer_id IS NULL AS DOUBLE)",
+}
+# Categories that are encoded by the prices of their rows.
+ENCODED: dict[str, tuple[str, ...]] = {
+    "make": ("make_name",),
+    "model": ("make_name", "model_name"),
+    "model_of_year": ("make_name", "model_name", "year"),
+    "trim": ("make_name", "model_name", "trim_name"),
+    "body": ("body_type", "cabin"),
+    "engine": ("engine_type",),
+    "gearbox": ("transmission_display",),
+    "wheels": ("wheel_system",),
+    "fuel": ("fuel_type",),
+    "color": ("color",),
+    "city": ("city", "substring(dealer_zip, 1, 3)"),
+    "dealer": ("dealer_id",),
+}
+# Categories that the linear models see one by one.
+ONE_HOT: dict[str, str] = {
+    "make": "make_name",
+    "body": "body_type",
+    "fuel": "fuel_type",
+    "wheels": "wheel_system",
+    "gearbox": "transmission",
+    "year": "year",
+}
+# Bends that a linear model cannot find by itself.
+BENDS: dict[str, str] = {
+    "age_squared": f"pow({_AGE}, 2)",
+    "age_log_miles": f"{_AGE} * ln(1D + mileage_miles)",
+    "power_squared": f"pow({_POWER} / 100D, 2)",
+}
+FEATURE_NAMES: tuple[str, ...] = (*NUMBERS, *FLAGS, *(f"price_of_{name}" for name in ENCODED))
+
+
+def latest_of_each_listing(cleaned: DataFrame) -> DataFrame:
+    """Of the rows of several batches, the latest of each listing_id; column `batch` gives the order."""
+    newest_first = Window.partitionBy("listing_id").orderBy(
+        sf.desc("batch"), sf.desc_nulls_last("listed_date"), sf.xxhash64("listing", "price_usd")
+    )
+    return cleaned.withColumn("place", sf.row_number().over(newest_first)).where("place = 1").drop("place")
+
+
+def split_rows(cleaned: DataFrame, settings: FeatureSettings) -> DataFrame:
+    """Adds `split` and `fold` by hashes of the car, so that it never moves as batches accumulate."""
+
+    def bucket(purpose: str, buckets: int) -> Column:
+        salt = sf.lit(f"{purpose} {settings.seed}")
+        return sf.pmod(sf.xxhash64(salt, sf.coalesce("vin", "listing_id")), sf.lit(buckets)).cast("int")
+
+    is_test = bucket("split", _HUNDREDTHS_OF_PERCENT) < settings.test_fraction * _HUNDREDTHS_OF_PERCENT
+    return cleaned.withColumn("split", sf.when(is_test, "test").otherwise("train")).withColumn(
+        "fold", sf.when(~is_test, bucket("fold", settings.folds))
+    )
+
+
+def build_features(cleaned: DataFrame, settings: FeatureSettings) -> FeatureTables:
+    """Divides the rows, fits all feature stages on the training part, and makes both tables.
+
+    cleaned: rows of `clean_listings`, one a listing_id. Raises PipelineError when a part or a fold is empty.
+    """
+    split = split_rows(cleaned, settings)
+    _check_parts(split, settings)
+    in_train, in_test = (
+        split.where(sf.col("split") == part).withColumn("log_price", sf.ln("price_usd"))
+        for part in ("train", "test")
+    )
+    latest = in_train.agg(sf.max("listed_date")).first()
+    derive = _derive(latest[0] if latest else None)
+    derived = derive.transform(in_train).persist()
+    try:
+        impute = _impute(derived)
+        encoders = fit_target_encoders(
+            derived,
+            words="encoded_words",
+            target="log_price",
+            fold="fold",
+            output="encodings",
+            smoothing=settings.smoothing,
+            columns=len(ENCODED),
+        )
+        one_hot = _one_hot(derived, settings.rarest)
+    finally:
+        derived.unpersist()
+    features = VectorAssembler(
+        inputCols=[
+            *(f"known_{name}" for name in NUMBERS),
+            *(f"derived_{name}" for name in FLAGS),
+            "encodings",
+        ],
+        outputCol="features",
+        handleInvalid="keep",
+    )
+    linear_features = VectorAssembler(
+        inputCols=["features", *(f"known_{name}" for name in BENDS), "one_hot"],
+        outputCol="linear_features",
+        handleInvalid="keep",
+    )
+    pipeline = PipelineModel([derive, impute, encoders.for_new_rows, one_hot, features, linear_features])
+    in_folds = derive.transform(in_train).withColumn("encoded_words", words_in_fold("encoded_words", "fold"))
+    of_train = PipelineModel([impute, encoders.out_of_fold, one_hot, features, linear_features])
+    kept = [
+        "price_usd AS price",
+        "log_price",
+        "features",
+        "linear_features",
+        "make_name",
+        "body_type",
+        "year",
+    ]
+    return FeatureTables(
+        train=of_train.transform(in_folds).selectExpr("listing_id", "fold", *kept),
+        test=pipeline.transform(in_test).selectExpr("listing_id", *kept),
+        pipeline=pipeline,
+        split=split,
+    )
+
+
+def _derive(latest: datetime.date | None) -> SQLTransformer:
+    """Cleaned columns to derived ones and words; a request without a date counts as of the latest day."""
+    date = f"coalesce(listed_date, DATE'{latest or datetime.date(2020, 9, 14)}')"
+    columns = [
+        f"{sql.format(date=date)} AS derived_{name}" for name, sql in {**NUMBERS, **FLAGS, **BENDS}.items()
+    ]
+    encoded = ", ".join(
+        f"lower(concat('{name}:', {', '.join(_part(part) for part in parts)}))"
+        for name, parts in ENCODED.items()
+    )
+    one_hot = ", ".join(f"lower(concat('{name}:', {_part(part)}))" for name, part in ONE_HOT.items())
+    return SQLTransformer(
+        statement=f"SELECT *, {', '.join(columns)}, array({encoded}) AS encoded_words, "  # noqa: S608 (constants)
+        f"array({one_hot}) AS one_hot_words FROM __THIS__"
+    )
+
+
+def _impute(derived: DataFrame) -> ImputerModel:
+    """Medians for missing numbers; 0 for a column that is missing in all rows and so has no median."""
+    names = (*NUMBERS, *BENDS)
+    known = derived.agg(*(sf.count(f"derived_{name}").alias(name) for name in names)).first()
+    assert known is not None  # noqa: S101 (an aggregate without groups has one row)
+    absent = {f"derived_{name}": sf.lit(0.0) for name in names if not known[name]}
+    return Imputer(
+        inputCols=[f"derived_{name}" for name in names],
+        outputCols=[f"known_{name}" for name in names],
+        strategy="median",
+    ).fit(derived.withColumns(absent))
+
+
+def _part(column: str) -> str:
+    return f"coalesce(CAST({column} AS STRING), '?'), '/'"
+
+
+def _one_hot(derived: DataFrame, rarest: int) -> CountVectorizerModel:
+    """One place for each frequent category, in an order that does not depend on that of the rows."""
+    frequent = (
+        derived.select(sf.explode("one_hot_words").alias("word"))
+        .groupBy("word")
+        .count()
+        .where(sf.col("count") >= rarest)
+        .orderBy(sf.desc("count"), "word")
+        .collect()
+    )
+    return CountVectorizerModel.from_vocabulary(
+        [row["word"] for row in frequent] or ["?"], "one_hot_words", "one_hot", binary=True
+    )
+
+
+def _check_parts(split: DataFrame, settings: FeatureSettings) -> None:
+    rows = {
+        (row["split"], row["fold"]): row["count"] for row in split.groupBy("split", "fold").count().collect()
+    }
+    wanted = [("test", None), *(("train", fold) for fold in range(settings.folds))]
+    if min(rows.get(part, 0) for part in wanted) < _FEWEST_ROWS:
+        raise PipelineError(
+            f"{sum(rows.values())} rows are too few for {settings.folds} folds and a test part of "
+            f"{settings.test_fraction:.0%}, each with {_FEWEST_ROWS} rows or more: wait for more batches, "
+            "widen the training window or ask for fewer folds."
+        )
