@@ -1,1 +1,1 @@
-"""The streaming application: answers price requests and measures the answers, knows a model only by its signature."""
+"""The streaming application: answers price requests, and measures the answers by the prices set later."""

@@ -1,0 +1,62 @@
+"""What the two processes have in common: signals, logs, the health page, and the watch over their query."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from threading import Event
+from typing import NoReturn
+
+import structlog
+from kafka.errors import KafkaError
+from prometheus_client.registry import Collector
+from py4j.protocol import Py4JError
+from pyspark.sql.streaming.query import StreamingQuery
+
+from streaming_app.health import Status, start_health_server
+from streaming_app.logs import configure_logs
+from streaming_app.output_log import TopicsError
+from streaming_app.settings import ApplicationSettings
+from streaming_app.spark_session import MissingJarsError
+from streaming_app.waiting import StoppedError
+
+log = structlog.get_logger()
+
+
+class QueryFailedError(Exception):
+    """The query ended by itself; the text says why."""
+
+
+def run_application(
+    settings: ApplicationSettings, port: int, metrics: Collector, work: Callable[[Event, Status], None]
+) -> NoReturn:
+    """Do `work` until SIGTERM or SIGINT, then exit with 0; with 1 and one logged sentence after a failure."""
+    configure_logs(settings.log_format)
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    status = Status("starting")
+    try:
+        start_health_server(settings.health_host, port, status, metrics)
+        work(stop, status)
+        code = 0
+    except StoppedError:
+        code = 0
+    except (TopicsError, MissingJarsError, QueryFailedError, KafkaError, Py4JError, OSError) as error:
+        # A signal to the whole process group ends the JVM as well, under our hands: no failure.
+        code = 0 if stop.is_set() else 1
+        if code:
+            status.dead(str(error))
+            log.error("failed", reason=(str(error).splitlines() or [type(error).__name__])[0][:500])
+    log.info("stopped", exit_code=code)
+    sys.stdout.flush()
+    # Not sys.exit: it would wait for threads that wait for a Kafka that may be away.
+    os._exit(code)
+
+
+def watch_query(query: StreamingQuery, stop: Event) -> None:
+    """Return when `stop` is set. Raises QueryFailedError when the query ends before."""
+    while not stop.wait(0.25):
+        if not query.isActive:
+            error = query.exception()
+            raise QueryFailedError(f"the query ended by itself: {error or 'without an error'}")

@@ -1,0 +1,84 @@
+"""Health and metrics of a process over HTTP."""
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+Check = Callable[[], str | None]
+
+
+class Status:
+    """What the process is doing, set by its main thread, read by the health page."""
+
+    def __init__(self, doing: str) -> None:
+        self._not_ready: str | None = doing
+        self._not_alive: str | None = None
+
+    def not_ready(self, why: str) -> None:
+        """Say why the process does not do its work yet."""
+        self._not_ready = why
+
+    def ready(self) -> None:
+        """Say that the process does its work."""
+        self._not_ready = None
+
+    def dead(self, why: str) -> None:
+        """Say that the process has to be started anew."""
+        self._not_alive = why
+
+    def why_not_ready(self) -> str | None:
+        """Why the process is not ready, None when it is."""
+        return self._not_alive or self._not_ready
+
+    def why_not_alive(self) -> str | None:
+        """Why the process should be started anew, None when it is well."""
+        return self._not_alive
+
+
+def start_health_server(host: str, port: int, status: Status, metrics: Collector) -> int:
+    """Serve /health/live, /health/ready (200, or 503 with the reason) and /metrics (Prometheus).
+
+    Port 0 takes any free one. Returns the port. Raises OSError when the port is taken.
+    """
+
+    registry = CollectorRegistry()
+    registry.register(metrics)
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/metrics":
+                self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
+            elif self.path in checks:
+                why_not = checks[self.path]()
+                self._answer(503 if why_not else 200, (why_not or "ok").encode() + b"\n", "text/plain")
+            else:
+                self._answer(404, b"there are /health/live, /health/ready and /metrics\n", "text/plain")
+
+        def _answer(self, code: int, body: bytes, content_type: str) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep the log for what matters."""
+
+    checks: dict[str, Check] = {
+        "/health/live": status.why_not_alive,
+        "/health/ready": status.why_not_ready,
+    }
+    try:
+        server = ThreadingHTTPServer((host, port), Page)
+    except OSError as error:
+        raise OSError(
+            f"the health page can't have port {port} of {host} ({error.strerror}): "
+            "end what uses it, or set USEDCARS_SERVING_PORT or USEDCARS_LIVE_METRICS_PORT to a free one"
+        ) from error
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
+    return int(server.server_address[1])

@@ -1,0 +1,195 @@
+"""The predictions topic as the commit log: where to resume is read from the last answers.
+
+Answers are written in order to the partition of their request, so what is written is always a prefix of what
+was asked, and the last answer of a partition tells the first request without one.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+from kafka import KafkaAdminClient, KafkaConsumer
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from streaming_app.settings import ServingSettings
+from streaming_app.waiting import NotYetError
+
+log = structlog.get_logger()
+
+# How many records at the end of a partition are searched for an answer, in growing steps.
+_STEPS_BACK = (1, 100, 10_000)
+_READ_SECONDS = 5.0
+
+
+class TopicsError(Exception):
+    """The topics can't be served as they are; the text says what to change."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the answers have come, by partition of the requests topic."""
+
+    next_offsets: Mapping[int, int]  # the first request without an answer
+    end_offsets: Mapping[int, int]  # behind the last request
+    answers: int  # ever written to the predictions topic
+
+    @property
+    def lag(self) -> int:
+        """Messages behind the last answer: those still to answer, and set prices, which get none."""
+        return sum(max(0, end - self.next_offsets.get(p, 0)) for p, end in self.end_offsets.items())
+
+
+@dataclass(frozen=True)
+class _Floor:
+    """What the consumer group keeps of a partition, beside its offset in the metadata of the commit."""
+
+    next_offset: int
+    topic_id: str  # of the requests topic the offset belongs to
+    answers_from: int  # offset in the predictions topic below which answers belong to an earlier topic
+
+
+class OutputLog:
+    """Reads the progress of serving from the predictions topic. Not safe for use by several threads."""
+
+    def __init__(self, settings: ServingSettings) -> None:
+        self._requests = settings.requests_topic
+        self._predictions = settings.predictions_topic
+        self._consumer = KafkaConsumer(
+            bootstrap_servers=settings.kafka_bootstrap_servers,
+            group_id=settings.serving_group,
+            client_id="usedcars-serving-log",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=4 * 1024 * 1024,
+        )
+        self._admin = KafkaAdminClient(
+            bootstrap_servers=settings.kafka_bootstrap_servers, client_id="usedcars-serving-log"
+        )
+
+    def close(self) -> None:
+        """Leave Kafka."""
+        self._consumer.close()
+        self._admin.close()
+
+    def partitions(self) -> list[int]:
+        """List the partitions of the requests topic.
+
+        Raises NotYetError while a topic does not exist, TopicsError when the predictions topic has fewer
+        partitions than the requests topic.
+        """
+        described = {
+            topic["name"]: topic
+            for topic in self._admin.describe_topics([self._requests, self._predictions])
+            if topic["error_code"] == 0 and topic["partitions"]
+        }
+        for name in (self._requests, self._predictions):
+            if name not in described:
+                raise NotYetError(f"Kafka has no topic {name} yet")
+        asked, answered = (len(described[name]["partitions"]) for name in (self._requests, self._predictions))
+        if answered < asked:
+            raise TopicsError(
+                f"{self._predictions} has {answered} partitions and {self._requests} {asked}: an answer goes "
+                f"to the partition of its request, so give {self._predictions} at least {asked} partitions"
+            )
+        self._topic_id = str(described[self._requests]["topic_id"])
+        return sorted(p["partition_index"] for p in described[self._requests]["partitions"])
+
+    def resume(self) -> Progress:
+        """Find where to resume, and take note of the requests topic's identity.
+
+        A requests topic that was deleted and made anew is told by its id, kept in the committed metadata: it
+        is answered from its beginning, and answers to its predecessor no longer count. To be called by the
+        active process before it starts to answer.
+        """
+        for p in self.partitions():
+            floor = self._floor(p)
+            if floor is None:
+                self._commit(p, 0, _Floor(0, self._topic_id, 0))
+            elif floor.topic_id != self._topic_id:
+                log.warning("requests_topic_made_anew", topic=self._requests, partition=p)
+                answered = TopicPartition(self._predictions, p)
+                self._commit(p, 0, _Floor(0, self._topic_id, self._end(answered)))
+        return self.progress()
+
+    def progress(self) -> Progress:
+        """Find the first request without an answer in each partition, and the end of the requests.
+
+        Where the output partition holds no answer of ours (new, or emptied by retention), the offset last
+        committed to the group is the floor, else the beginning.
+        """
+        next_offsets, end_offsets, answers = {}, {}, 0
+        for p in self.partitions():
+            asked, answered = TopicPartition(self._requests, p), TopicPartition(self._predictions, p)
+            floor = self._floor(p) or _Floor(0, self._topic_id, 0)
+            begin = self._consumer.beginning_offsets([asked])[asked]
+            last = self._last_answered(answered, floor.answers_from)
+            end_offsets[p] = self._end(asked)
+            answers += self._end(answered)
+            next_offsets[p] = max(begin, floor.next_offset, -1 if last is None else last + 1)
+            if next_offsets[p] > end_offsets[p]:
+                # The requests lost their end, for example with a broker's disk: nothing there is unanswered.
+                log.warning("answers_ahead_of_requests", topic=self._requests, partition=p)
+                next_offsets[p] = end_offsets[p]
+        return Progress(next_offsets, end_offsets, answers)
+
+    def commit_floor(self, progress: Progress) -> None:
+        """Keep the progress in the consumer group, for when retention has emptied the predictions topic."""
+        for p, next_offset in progress.next_offsets.items():
+            floor = self._floor(p)
+            if floor is not None and floor.next_offset < next_offset:
+                self._commit(p, next_offset, floor)
+
+    def _end(self, partition: TopicPartition) -> int:
+        return int(self._consumer.end_offsets([partition])[partition])
+
+    def _floor(self, partition: int) -> _Floor | None:
+        committed = self._consumer.committed(TopicPartition(self._requests, partition), metadata=True)
+        if committed is None:
+            return None
+        topic_id, _, answers_from = committed.metadata.partition(" ")
+        return _Floor(committed.offset, topic_id or self._topic_id, int(answers_from or 0))
+
+    def _commit(self, partition: int, next_offset: int, floor: _Floor) -> None:
+        metadata = f"{floor.topic_id} {floor.answers_from}"
+        self._consumer.commit(
+            {TopicPartition(self._requests, partition): OffsetAndMetadata(next_offset, metadata, -1)}
+        )
+
+    def _last_answered(self, partition: TopicPartition, answers_from: int) -> int | None:
+        """The source offset of the last answer of a partition of the predictions topic, None without one."""
+        end = self._end(partition)
+        first = max(int(self._consumer.beginning_offsets([partition])[partition]), answers_from)
+        self._consumer.assign([partition])
+        upper = end
+        for step in _STEPS_BACK:
+            lower = max(first, end - step)
+            found = None
+            self._consumer.seek(partition, lower)
+            deadline = time.monotonic() + _READ_SECONDS
+            while lower < upper and self._consumer.position(partition) < upper:
+                if time.monotonic() > deadline:
+                    raise NotYetError(f"Kafka does not deliver {partition.topic}-{partition.partition}")
+                for record in self._consumer.poll(timeout_ms=200).get(partition, ()):
+                    if (
+                        record.offset < upper
+                        and (source := _source_offset(record.value, partition)) is not None
+                    ):
+                        found = source
+            if found is not None or lower == first:
+                return found
+            upper = lower
+        log.warning("no_answer_among_the_last_records", topic=partition.topic, searched=_STEPS_BACK[-1])
+        return None
+
+
+def _source_offset(value: bytes | None, partition: TopicPartition) -> int | None:
+    """The source offset in an answer; None when the record is no answer to the partition's requests."""
+    try:
+        answer = json.loads(value or b"")
+        if answer["type"] in ("price", "rejection") and answer["source_partition"] == partition.partition:
+            return int(answer["source_offset"])
+    except (ValueError, TypeError, KeyError):
+        pass
+    return None

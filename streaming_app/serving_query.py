@@ -1,0 +1,112 @@
+"""The one query of serving: Kafka to Kafka through the model, in Spark's real-time mode."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from pyspark.ml import PipelineModel
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as sf
+from pyspark.sql.streaming.query import StreamingQuery
+from pyspark.sql.streaming.readwriter import DataStreamWriter
+
+from streaming_app.messages import answers, requests_to_answer
+from streaming_app.model_registry import ServedModel, UnfitModelError
+from streaming_app.settings import ServingSettings
+
+_FOREVER_MS = str(2**31 - 1)
+
+# An idempotent producer that never gives a batch up keeps the order within a partition, so that the answers
+# stay a prefix of the requests while brokers come and go.
+_PRODUCER = {
+    "kafka.enable.idempotence": "true",
+    "kafka.acks": "all",
+    "kafka.delivery.timeout.ms": _FOREVER_MS,
+    "kafka.max.block.ms": _FOREVER_MS,
+    "kafka.linger.ms": "0",
+    "kafka.compression.type": "none",
+    "kafka.reconnect.backoff.max.ms": "1000",
+}
+_CONSUMER = {
+    # Nothing is lost unsaid: a start behind the retained requests is logged where the offsets are chosen.
+    "failOnDataLoss": "false",
+    "fetchOffset.numRetries": "600",  # a second each: a broker may take its time to come back
+    "kafka.fetch.min.bytes": "1",
+    "kafka.fetch.max.wait.ms": "500",
+    "kafka.reconnect.backoff.max.ms": "1000",
+}
+
+
+def check_model(spark: SparkSession, model: PipelineModel, served: ServedModel) -> None:
+    """Let the model price its own input example, by the way every request takes.
+
+    Raises UnfitModelError when no finite positive price comes out.
+    """
+    rows = [
+        (
+            bytearray(
+                json.dumps(
+                    {"type": "price_request", "request_id": f"example-{n}", "listing": json.loads(listing)}
+                ).encode()
+            ),
+            0,
+            n,
+        )
+        for n, listing in enumerate(served.listings)
+    ]
+    try:
+        messages = spark.createDataFrame(rows, "value BINARY, partition INT, offset BIGINT")
+        requests = requests_to_answer(messages.withColumn("timestamp", sf.current_timestamp()), 2**31 - 1)
+        given = [json.loads(row["value"]) for row in answers(requests, model, served.version).collect()]
+    except Exception as error:
+        raise UnfitModelError(
+            f"version {served.version} of {served.name} fails on its own input example: "
+            f"{(str(error).splitlines() or [type(error).__name__])[0][:300]}; "
+            "register a version that prices it, and set the alias to it"
+        ) from error
+    nonsense = [answer for answer in given if answer["type"] != "price"]
+    if nonsense or not given:
+        raise UnfitModelError(
+            f"version {served.version} of {served.name} has no price for its own input example "
+            f"({nonsense[0]['reason'] if nonsense else 'no answer'}); "
+            "register a version that prices it, and set the alias to it"
+        )
+
+
+def start_query(
+    spark: SparkSession,
+    model: PipelineModel,
+    model_version: str,
+    settings: ServingSettings,
+    starting_offsets: Mapping[int, int],
+    checkpoint: Path,
+) -> StreamingQuery:
+    """Start to answer the requests from `starting_offsets` (partition to offset) on.
+
+    Needs a Spark core for each partition of the requests topic, as long as it runs.
+    """
+    requests = (
+        spark.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
+        .option("subscribe", settings.requests_topic)
+        .option("startingOffsets", _offsets_json(settings.requests_topic, starting_offsets.items()))
+        .options(**_CONSUMER)
+        .load()
+    )
+    writer = (
+        answers(requests_to_answer(requests, settings.max_message_bytes), model, model_version)
+        .writeStream.queryName("serving")
+        .format("kafka")
+        .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
+        .option("topic", settings.predictions_topic)
+        .options(**_PRODUCER)
+        .option("checkpointLocation", checkpoint.as_uri())
+        .outputMode("update")
+    )
+    # pyspark's declared types do not know real-time mode yet.
+    trigger: Callable[..., DataStreamWriter] = writer.trigger
+    return trigger(realTime=settings.serving_batch_duration).start()
+
+
+def _offsets_json(topic: str, offsets: Iterable[tuple[int, int]]) -> str:
+    return json.dumps({topic: {str(partition): offset for partition, offset in offsets}})

@@ -1,0 +1,86 @@
+"""Every setting of the streaming application, read from environment variables in this one place."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class KafkaSettings(BaseSettings):
+    """Where the messages are: all that a client needs."""
+
+    model_config = SettingsConfigDict(env_prefix="USEDCARS_", extra="ignore", frozen=True)
+
+    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port,host:port")
+    requests_topic: str = Field("usedcars.requests", description="topic of price requests and set prices")
+    predictions_topic: str = Field("usedcars.predictions", description="topic of the answers")
+    live_metrics_topic: str = Field("usedcars.live-metrics", description="topic of the live metrics")
+
+
+class ApplicationSettings(KafkaSettings):
+    """What serving and live metrics have in common."""
+
+    home: Path = Field(Path(".usedcars"), description="folder below which the application keeps its files")
+    spark_jars: Path = Field(
+        Path(".usedcars/jars/spark-kafka"), description="folder with the Kafka connector jars for Spark"
+    )
+    log_format: Literal["console", "json"] = Field("console", description="console: for people; json: a line")
+    max_message_bytes: int = Field(
+        65_536, gt=0, description="a longer message is answered with the rejection too_large, unread"
+    )
+    health_host: str = Field("127.0.0.1", description="address of the health and metrics page")
+
+
+class ServingSettings(ApplicationSettings):
+    """The serving process."""
+
+    mlflow_tracking_uri: str = Field("http://127.0.0.1:5000", description="MLflow tracking server")
+    registered_model: str = Field("usedcars-price", description="MLflow registered model to serve")
+    serving_alias: str = Field("serving", description="alias of the version to serve")
+    serving_spark_master: str = Field(
+        "local[4]", description="Spark master; a real-time query holds one core a partition of the requests"
+    )
+    serving_spark_driver_memory: str = Field("1g", description="heap of the serving JVM")
+    serving_batch_duration: str = Field(
+        "2 minutes", description="length of a real-time batch; answers do not wait for its end"
+    )
+    serving_group: str = Field(
+        "usedcars-serving", description="consumer group that keeps the floor of the offsets to resume from"
+    )
+    serving_port: int = Field(8081, description="port of the health and metrics page")
+
+    @property
+    def model_folder(self) -> Path:
+        """The local copies of the served models."""
+        return self.home.absolute() / "serving" / "models"
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """The checkpoints of the running queries, one a process, worthless after its end."""
+        return self.home.absolute() / "serving" / "checkpoints"
+
+
+class LiveMetricsSettings(ApplicationSettings):
+    """The live metrics process."""
+
+    live_metrics_spark_master: str = Field("local[2]", description="Spark master")
+    live_metrics_spark_driver_memory: str = Field("768m", description="heap of the live metrics JVM")
+    live_metrics_checkpoint: Path | None = Field(
+        None, description="folder of the state, kept across restarts; default: live-metrics below home"
+    )
+    live_metrics_window: str = Field("10 minutes", description="length of a window of the figures")
+    live_metrics_slide: str = Field("1 minute", description="distance between the starts of two windows")
+    live_metrics_price_delay: str = Field(
+        "1 hour", description="a price set later than this after its answer is not counted"
+    )
+    live_metrics_lateness: str = Field(
+        "1 minute", description="how much later than the newest message of its kind a message may come"
+    )
+    live_metrics_trigger: str = Field("1 second", description="distance between two updates of the figures")
+    live_metrics_port: int = Field(8082, description="port of the health and metrics page")
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder of the query's state."""
+        return self.live_metrics_checkpoint or self.home.absolute() / "live-metrics" / "checkpoint"

@@ -1,0 +1,51 @@
+"""Spark sessions of the streaming application."""
+
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+# G1 with a short pause goal even where the JVM would choose the serial collector (few cores, small memory).
+# Out of memory the process must die, so that another one takes over, and not linger half alive.
+_JVM_OPTIONS = "-XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:+ExitOnOutOfMemoryError -XX:+PerfDisableSharedMem"
+
+
+_JVM_LOG = Path(__file__).with_name("log4j2.properties")
+
+
+class MissingJarsError(Exception):
+    """The Kafka connector jars for Spark are not where they should be."""
+
+
+def start_spark(name: str, master: str, driver_memory: str, jars: Path) -> SparkSession:
+    """Start the process's Spark session, with the Kafka connector of the folder `jars`.
+
+    The JVM ends with this process, however this one ends: its gateway exits at the end of its standard
+    input. Raises MissingJarsError when the connector is not in the folder.
+    """
+    found = sorted(str(jar.absolute()) for jar in jars.glob("*.jar"))
+    if not any("spark-sql-kafka" in jar for jar in found):
+        raise MissingJarsError(
+            f"no Kafka connector for Spark in {jars.absolute()}: "
+            "name the folder that holds spark-sql-kafka and its jars in USEDCARS_SPARK_JARS"
+        )
+    builder = SparkSession.builder.appName(name)
+    if master.startswith("local"):
+        builder = builder.config("spark.driver.host", "127.0.0.1").config(
+            "spark.driver.bindAddress", "127.0.0.1"
+        )
+    return (
+        builder.master(master)
+        .config("spark.jars", ",".join(found))
+        .config("spark.driver.memory", driver_memory)
+        .config(
+            "spark.driver.extraJavaOptions", f"{_JVM_OPTIONS} -Dlog4j2.configurationFile={_JVM_LOG.as_uri()}"
+        )
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.sql.session.timeZone", "UTC")
+        # What would throw on a strange value gives null instead: no message may stop the query.
+        .config("spark.sql.ansi.enabled", "false")
+        # A task is never run twice: a repeated task would repeat answers.
+        .config("spark.task.maxFailures", "1")
+        .getOrCreate()
+    )
