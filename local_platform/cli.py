@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from local_platform import platform
+from local_platform.demo import run_demo
 from local_platform.errors import PlatformError
 from local_platform.settings import PlatformSettings
 
@@ -110,6 +111,16 @@ def logs(
         raise PlatformError(f"there is no log {service or ''} in {folder}: 'make up' starts the services")
     command = ["tail", "-n", str(lines), *(["-F"] if follow else []), *map(str, files)]
     subprocess.run(command, check=False)
+
+
+@app.command()
+@_one_sentence_errors
+def demo(
+    rows: Annotated[int, typer.Option(min=1000, help="raw listings in the batch")] = 50_000,
+    questions: Annotated[int, typer.Option(min=1, help="how many prices are asked for")] = 20,
+) -> None:
+    """Start everything, upload a batch, watch it become a live model, ask it for prices."""
+    run_demo(PlatformSettings(), rows, questions, console, _report)
 
 
 @app.command()

@@ -188,7 +188,7 @@ def _check_ports(settings: PlatformSettings, services: Sequence[Service]) -> Non
         for port in service.ports:
             if not is_free(HOST, port):
                 raise PlatformError(
-                    f"port {port}, which {service.name} needs, is held by {holder_of(port)}: stop that, or set "
+                    f"port {port}, which {service.name} needs, is held by {holder_of(port)}: stop it, or set "
                     f"{setting_of_port(settings, port)} or USEDCARS_PORT_OFFSET to move this platform"
                 )
 

@@ -113,8 +113,12 @@ class Supervisor:
     def __init__(self, settings: PlatformSettings) -> None:
         self._settings = settings
         self._socket = settings.supervisor_socket
+
+    @property
+    def _proxy(self) -> Any:
+        # A connection for each call: one that supervisord's death broke can never be used again.
         transport = SupervisorTransport(serverurl=f"unix://{self._socket}")
-        self._proxy: Any = xmlrpc.client.ServerProxy("http://supervisor", transport=transport)
+        return xmlrpc.client.ServerProxy("http://supervisor", transport=transport)
 
     def is_up(self) -> bool:
         """Whether supervisord answers."""

@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 import pytest
 from pyspark.sql import SparkSession
 
-from local_platform.java import find_java
 from local_platform.jars import fetch_jars
+from local_platform.java import find_java
 from local_platform.platform import bring_up, take_down
 from local_platform.settings import PlatformSettings
 
@@ -56,6 +56,18 @@ def free_port_offset() -> int:
 def port_is_free(port: int) -> bool:
     with closing(socket.socket()) as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.fixture(scope="session")
+def jars() -> Path:
+    """Where the jars of the checkout lie."""
+    return JARS
+
+
+@pytest.fixture(scope="session")
+def free_offset() -> Callable[[], int]:
+    """For tests that start a platform of their own."""
+    return free_port_offset
 
 
 @pytest.fixture(scope="session")
