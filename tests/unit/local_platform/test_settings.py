@@ -32,9 +32,7 @@ def test_every_setting_says_what_it_is() -> None:
     assert [name for name, field in PlatformSettings.model_fields.items() if not field.description] == []
 
 
-def test_the_socket_moves_to_a_short_folder_when_the_home_folder_is_deep(
-    tmp_path: pytest.TempPathFactory,
-) -> None:
+def test_the_socket_moves_to_a_short_folder_when_the_home_folder_is_deep() -> None:
     deep = PlatformSettings(home=f"/{'deep/' * 40}home")
     assert len(str(deep.supervisor_socket)) <= LONGEST_SOCKET_PATH
     other = PlatformSettings(home=f"/{'deep/' * 40}other")
