@@ -93,7 +93,7 @@ def _fit_model(
                 served = wait_for(partial(fetch_model, settings, version), stop, (), report=status.not_ready)
                 spark = starting.result()
                 model = served.load(spark)
-                check_model(spark, model, served)
+                check_model(spark, model, served, settings)
             except UnfitModelError as error:
                 unfit = version
                 log.error("unfit_model", reason=str(error))

@@ -37,26 +37,27 @@ _CONSUMER = {
 }
 
 
-def check_model(spark: SparkSession, model: PipelineModel, served: ServedModel) -> None:
+def check_model(
+    spark: SparkSession, model: PipelineModel, served: ServedModel, settings: ServingSettings
+) -> None:
     """Let the model price its own input example, by the way every request takes.
 
     Raises UnfitModelError when no finite positive price comes out.
     """
-    rows = [
-        (
-            bytearray(
-                json.dumps(
-                    {"type": "price_request", "request_id": f"example-{n}", "listing": json.loads(listing)}
-                ).encode()
-            ),
-            0,
-            n,
-        )
-        for n, listing in enumerate(served.listings)
+    texts = [
+        json.dumps({"type": "price_request", "request_id": "example", "listing": json.loads(listing)})
+        for listing in served.listings
     ]
     try:
-        messages = spark.createDataFrame(rows, "value BINARY, partition INT, offset BIGINT")
-        requests = requests_to_answer(messages.withColumn("timestamp", sf.current_timestamp()), 2**31 - 1)
+        messages = spark.range(len(texts), numPartitions=1).select(
+            sf.element_at(sf.array(*map(sf.lit, texts)), sf.col("id").cast("int") + 1)
+            .cast("binary")
+            .alias("value"),
+            sf.lit(0).alias("partition"),
+            sf.col("id").alias("offset"),
+            sf.current_timestamp().alias("timestamp"),
+        )
+        requests = requests_to_answer(messages, settings.max_message_bytes)
         given = [json.loads(row["value"]) for row in answers(requests, model, served.version).collect()]
     except Exception as error:
         raise UnfitModelError(
