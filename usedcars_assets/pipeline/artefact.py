@@ -1,0 +1,44 @@
+"""One artefact from a raw listing to its price: all of training's stages in a single Spark pipeline."""
+
+from collections.abc import Mapping
+
+from pyspark.ml import Model, PipelineModel
+from pyspark.ml.feature import SQLTransformer, VectorAssembler
+from pyspark.sql import DataFrame
+
+from usedcars_assets.pipeline.cleaning import cleaning_stage
+from usedcars_assets.pipeline.stacking import LOG_PRICE_PREDICTION, MEMBER_PREDICTIONS, StackResult
+
+
+def assemble_artefact(
+    feature_pipeline: PipelineModel, members: Mapping[str, Model], stack: StackResult
+) -> PipelineModel:
+    """The pipeline that is registered, made of JVM stages only, so that any Spark loads and runs it.
+
+    In: STRING column `listing`, a JSON object with the raw column names. Out: all columns of the input, price
+    DOUBLE (USD, null when rejected), rejection STRING (null, or the code of the first rule broken),
+    rejection_field STRING (the raw field at fault), and the intermediate columns.
+    """
+    names = list(stack.weights)
+    predictions = VectorAssembler(
+        inputCols=[f"prediction_{name}" for name in names], outputCol=MEMBER_PREDICTIONS, handleInvalid="keep"
+    )
+    to_usd = SQLTransformer(
+        statement="SELECT *, CASE WHEN rejection IS NULL "  # noqa: S608 (a number and constants)
+        f"THEN exp({LOG_PRICE_PREDICTION}) * {stack.smearing!r}D END AS price FROM __THIS__"
+    )
+    return PipelineModel(
+        [
+            cleaning_stage(),
+            *feature_pipeline.stages,
+            *(members[name] for name in names),
+            predictions,
+            stack.model,
+            to_usd,
+        ]
+    )
+
+
+def score_listings(artefact: PipelineModel, listings: DataFrame) -> DataFrame:
+    """The columns of `listings` (with `listing`), price, rejection and rejection_field."""
+    return artefact.transform(listings).select(*listings.columns, "price", "rejection", "rejection_field")

@@ -1,0 +1,75 @@
+"""Errors of predicted prices, in US dollars."""
+
+from dataclasses import asdict, dataclass
+from statistics import fmean, pstdev
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as sf
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Errors over some rows: rmse, mae and median_absolute_error in USD, mape and r2 as fractions."""
+
+    rows: int
+    rmse: float
+    mae: float
+    mape: float
+    r2: float
+    median_absolute_error: float
+
+
+METRIC_NAMES = ("rmse", "mae", "mape", "r2", "median_absolute_error")
+
+
+def evaluate(predictions: DataFrame, prediction: str | Column = "prediction") -> Metrics:
+    """Metrics over all rows, in one Spark job. predictions: `price` and the predicted price, both in USD."""
+    return _metrics(predictions.agg(*_aggregates(prediction)).collect()[0].asDict())
+
+
+def metrics_by_slice(
+    predictions: DataFrame, column: str, prediction: str | Column = "prediction"
+) -> dict[object, Metrics]:
+    """Metrics for each value of a column, such as make_name or fold, in one Spark job, by that value."""
+    groups = predictions.groupBy(column).agg(*_aggregates(prediction)).collect()
+    return {
+        group[column]: _metrics(group.asDict())
+        for group in sorted(groups, key=lambda group: (group[column] is None, group[column]))
+    }
+
+
+def mean_and_deviation(metrics: list[Metrics]) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean and standard deviation of each metric over folds."""
+    values = {name: [float(asdict(fold)[name]) for fold in metrics] for name in METRIC_NAMES}
+    return (
+        {name: fmean(of_folds) for name, of_folds in values.items()},
+        {name: pstdev(of_folds) for name, of_folds in values.items()},
+    )
+
+
+def _aggregates(prediction: str | Column) -> list[Column]:
+    price = sf.col("price")
+    error = (sf.col(prediction) if isinstance(prediction, str) else prediction) - price
+    return [
+        sf.count(sf.lit(1)).alias("rows"),
+        sf.sqrt(sf.avg(error * error)).alias("rmse"),
+        sf.avg(sf.abs(error)).alias("mae"),
+        sf.avg(sf.abs(error) / price).alias("mape"),
+        # Without spread there is nothing to explain: null, not a division by zero.
+        sf.try_divide(sf.avg(error * error), sf.var_pop(price)).alias("unexplained"),
+        sf.percentile(sf.abs(error), sf.lit(0.5)).alias("median_absolute_error"),
+    ]
+
+
+def _metrics(row: dict[str, float | None]) -> Metrics:
+    unexplained = row["unexplained"]
+    return Metrics(
+        rows=int(row["rows"] or 0),
+        r2=float("nan") if unexplained is None else 1.0 - unexplained,
+        **{
+            name: float("nan") if value is None else float(value)
+            for name in METRIC_NAMES
+            if name != "r2"
+            for value in (row[name],)
+        },
+    )

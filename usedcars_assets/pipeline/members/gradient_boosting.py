@@ -1,0 +1,45 @@
+"""Gradient boosted trees: trained by XGBoost on Spark, served as Spark's own trees.
+
+Chen and Guestrin, "XGBoost: a scalable tree boosting system", 2016.
+"""
+
+from typing import Any
+
+from pyspark.ml import Model
+from pyspark.sql import DataFrame
+from xgboost.spark import SparkXGBRegressor
+
+from usedcars_assets.pipeline.members.member import Member, Parameters
+from usedcars_assets.pipeline.tree_conversion import spark_trees
+
+DEFAULTS: Parameters = {
+    "n_estimators": 200,
+    "max_depth": 6,
+    "learning_rate": 0.1,
+    "subsample": 0.8,
+    "colsample_bytree": 0.7,
+    "min_child_weight": 3.0,
+    "reg_lambda": 2.0,
+    "max_bin": 256,
+    "num_workers": 1,
+}
+
+
+def fit(rows: DataFrame, features: str, prediction: str, parameters: Parameters, seed: int) -> Model:
+    """Trains `num_workers` XGBoost processes, each a Spark task with spark.task.cpus threads."""
+    workers = int(parameters["num_workers"])
+    settings: dict[str, Any] = {**parameters, "tree_method": "hist", "random_state": seed, "verbose": False}
+    estimator = SparkXGBRegressor(features_col=features, label_col="log_price", **settings)
+    # One partition a worker, in an order that does not depend on how the rows were read.
+    in_order = rows.select("listing_id", features, "log_price").repartition(workers, "listing_id")
+    model = estimator.fit(in_order.sortWithinPartitions("listing_id"))
+    return spark_trees(
+        rows.sparkSession,
+        bytes(model.get_booster().save_raw("json")),
+        features=model.get_booster().num_features(),
+        features_column=features,
+        prediction_column=prediction,
+    )
+
+
+MEMBER = Member("gradient_boosting", "features", DEFAULTS, fit)

@@ -1,0 +1,164 @@
+"""Cross-validation and training of one base model."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import reduce
+from types import TracebackType
+from typing import Self
+
+from pyspark import inheritable_thread_target
+from pyspark.ml import Model
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as sf
+
+from usedcars_assets.pipeline.errors import PipelineError
+from usedcars_assets.pipeline.evaluation import Metrics, evaluate, mean_and_deviation, metrics_by_slice
+from usedcars_assets.pipeline.members import MEMBERS
+from usedcars_assets.pipeline.members.member import Member, Parameters
+
+
+@dataclass(frozen=True)
+class MemberResult:
+    """A trained base model and what it is worth; a context manager, as its predictions are cached.
+
+    model: JVM stage, the member's vector to `prediction_<name>`, log price; trained on all training rows.
+    smearing: what to multiply exp(prediction) with for the expected price (see `smearing_estimate`).
+    out_of_fold: listing_id, fold, price, log_price, prediction_<name>, by models that saw no row of the fold.
+    test_predictions: listing_id, price, prediction_<name>, by `model`.
+    fold_metrics: of each fold's rows, in the order of the folds, by the model that did not see them.
+    """
+
+    name: str
+    parameters: dict[str, float | int | str]
+    model: Model
+    smearing: float
+    out_of_fold: DataFrame
+    test_predictions: DataFrame
+    fold_metrics: list[Metrics]
+    cv_mean: dict[str, float]
+    cv_deviation: dict[str, float]
+    train_metrics: Metrics
+    test_metrics: Metrics
+    fold_seconds: list[float]
+    training_seconds: float
+    validation_seconds: float
+
+    def __enter__(self) -> Self:
+        """The result, its predictions cached until the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Frees the cache."""
+        self.release()
+
+    def release(self) -> None:
+        """Frees the cache; the predictions are then computed again when they are read."""
+        self.out_of_fold.unpersist()
+        self.test_predictions.unpersist()
+
+
+def train_member(
+    name: str,
+    train: DataFrame,
+    test: DataFrame,
+    parameters: Parameters,
+    seed: int,
+    *,
+    folds_at_once: int = 2,
+) -> MemberResult:
+    """Cross-validates a base model over `train.fold`, then trains it on all training rows.
+
+    train, test: tables of `build_features`. parameters: replace some of the member's defaults.
+    Several members may be trained at once from several threads (pyspark.InheritableThread).
+    """
+    member = MEMBERS[name]
+    chosen = _chosen(member, parameters)
+    prediction = f"prediction_{name}"
+    partitions = int(train.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
+    rows = (
+        # The name keeps members that read the same columns from sharing, and so freeing, one cache.
+        train.select(
+            "listing_id", "fold", "price", "log_price", member.features, sf.lit(name).alias("member")
+        )
+        .repartition(partitions, "listing_id")
+        .sortWithinPartitions("listing_id")
+        .persist()
+    )
+    cached = [rows]
+    try:
+        folds = sorted(row.fold for row in rows.select("fold").distinct().collect())
+
+        def fit_timed(to_fit: DataFrame) -> tuple[Model, float]:
+            start = time.monotonic()
+            return member.fit(to_fit, member.features, prediction, chosen, seed), time.monotonic() - start
+
+        with ThreadPoolExecutor(folds_at_once) as threads:
+            # The last one is the model that is served.
+            fits = [rows.where(sf.col("fold") != fold) for fold in folds] + [rows]
+            # Wrapped one by one: each thread needs its own copy of this one's local properties.
+            started = [threads.submit(inheritable_thread_target(fit_timed), to_fit) for to_fit in fits]
+            fitted = [fit.result() for fit in started]
+        *of_folds, (model, training_seconds) = fitted
+
+        start = time.monotonic()
+        kept = ["listing_id", "fold", "price", "log_price", prediction]
+        out_of_fold = reduce(
+            DataFrame.union,
+            (
+                fold_model.transform(rows.where(sf.col("fold") == fold)).select(kept)
+                for fold, (fold_model, _) in zip(folds, of_folds, strict=True)
+            ),
+        ).persist()
+        cached.append(out_of_fold)
+        smearing = smearing_estimate(out_of_fold, prediction)
+        in_usd = sf.exp(prediction) * smearing
+        fold_metrics = list(metrics_by_slice(out_of_fold, "fold", in_usd).values())
+        train_metrics = evaluate(model.transform(rows), in_usd)
+        test_predictions = model.transform(test).select("listing_id", "price", prediction).persist()
+        cached.append(test_predictions)
+        test_metrics = evaluate(test_predictions, in_usd)
+        validation_seconds = time.monotonic() - start
+    except BaseException:
+        for table in cached:
+            table.unpersist()
+        raise
+    rows.unpersist()
+    cv_mean, cv_deviation = mean_and_deviation(fold_metrics)
+    return MemberResult(
+        name=name,
+        parameters=chosen,
+        model=model,
+        smearing=smearing,
+        out_of_fold=out_of_fold,
+        test_predictions=test_predictions,
+        fold_metrics=fold_metrics,
+        cv_mean=cv_mean,
+        cv_deviation=cv_deviation,
+        train_metrics=train_metrics,
+        test_metrics=test_metrics,
+        fold_seconds=[seconds for _, seconds in of_folds],
+        training_seconds=training_seconds,
+        validation_seconds=validation_seconds,
+    )
+
+
+def _chosen(member: Member, parameters: Parameters) -> dict[str, float | int | str]:
+    unknown = sorted(set(parameters) - set(member.defaults))
+    if unknown:
+        raise PipelineError(
+            f"{member.name} has no parameter {', '.join(unknown)}: use {', '.join(sorted(member.defaults))}."
+        )
+    return {**member.defaults, **parameters}
+
+
+def smearing_estimate(predictions: DataFrame, prediction: str) -> float:
+    """The mean of exp(log price - prediction): exp of a mean log price is less than the mean price.
+
+    Duan, "Smearing estimate: a nonparametric retransformation method", JASA 78, 1983. Estimated on rows that
+    the predicting model did not see.
+    """
+    mean = predictions.agg(sf.avg(sf.exp(sf.col("log_price") - sf.col(prediction)))).collect()[0][0]
+    return float(mean)

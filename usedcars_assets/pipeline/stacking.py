@@ -1,0 +1,154 @@
+"""The stacked model: a linear model over what the base models predict for rows that they did not see.
+
+Wolpert, "Stacked generalization", Neural Networks 5, 1992; weights that are not negative after Breiman,
+"Stacked regressions", Machine Learning 24, 1996.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+from pyspark.ml.regression import LinearRegressionModel
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as sf
+
+from usedcars_assets.pipeline.errors import PipelineError
+from usedcars_assets.pipeline.evaluation import Metrics, evaluate
+from usedcars_assets.pipeline.linear_models import linear_model
+
+MEMBER_PREDICTIONS = "member_predictions"
+LOG_PRICE_PREDICTION = "log_price_prediction"
+_STACK = "stack"
+_Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StackResult:
+    """The meta-model and what it is worth.
+
+    model: vector of member predictions (log price, in the order of `weights`) to log price.
+    weights: of each member, none negative.
+    smearing: what to multiply exp(log price) with for the expected price.
+    out_of_fold_metrics: of predictions whose weights were estimated on the same rows (a few numbers from all
+        training rows); test_metrics: of rows that nothing was estimated on.
+    test_predictions: listing_id, price, prediction (USD).
+    best_member: the member with the least out-of-fold error; improvement: by how much of its test RMSE the
+        stack is better, as a fraction, negative when it is worse.
+    """
+
+    model: LinearRegressionModel
+    weights: dict[str, float]
+    smearing: float
+    out_of_fold_metrics: Metrics
+    test_metrics: Metrics
+    member_test_metrics: dict[str, Metrics]
+    test_predictions: DataFrame
+    best_member: str
+    improvement: float
+    training_seconds: float
+
+
+def train_stack(
+    out_of_fold: Mapping[str, DataFrame], test_predictions: Mapping[str, DataFrame]
+) -> StackResult:
+    """Fits the meta-model by least squares over the members' out-of-fold predictions of log price.
+
+    Both mappings are by member name, tables as in MemberResult. Nothing in it is random.
+    """
+    start = time.monotonic()
+    names = sorted(out_of_fold)
+    columns = [f"prediction_{name}" for name in names]
+    unseen = _joined(out_of_fold, names, ["price", "log_price"]).persist()
+    test = _joined(test_predictions, names, ["price"]).persist()
+    try:
+        weights, intercept = _non_negative_least_squares(*_moments(unseen, columns))
+        stacked = sf.lit(float(intercept))
+        for column, weight in zip(columns, weights, strict=True):
+            stacked = stacked + sf.col(column) * float(weight)
+        log_prices = {_STACK: stacked, **{name: sf.col(f"prediction_{name}") for name in names}}
+        smearing = _smearing(unseen, log_prices)
+        prices = {name: sf.exp(log_price) * smearing[name] for name, log_price in log_prices.items()}
+        of_unseen = {name: evaluate(unseen, price) for name, price in prices.items()}
+        of_test = {name: evaluate(test, price) for name, price in prices.items()}
+    finally:
+        unseen.unpersist()
+        test.unpersist()
+    best_member = min(names, key=lambda name: of_unseen[name].rmse)
+    model = linear_model(
+        unseen.sparkSession, weights, float(intercept), MEMBER_PREDICTIONS, LOG_PRICE_PREDICTION
+    )
+    return StackResult(
+        model=model,
+        weights=dict(zip(names, weights.tolist(), strict=True)),
+        smearing=smearing[_STACK],
+        out_of_fold_metrics=of_unseen[_STACK],
+        test_metrics=of_test[_STACK],
+        member_test_metrics={name: of_test[name] for name in names},
+        test_predictions=test.select("listing_id", "price", prices[_STACK].alias("prediction")),
+        best_member=best_member,
+        improvement=1.0 - of_test[_STACK].rmse / of_test[best_member].rmse,
+        training_seconds=time.monotonic() - start,
+    )
+
+
+def _joined(tables: Mapping[str, DataFrame], names: Sequence[str], others: Sequence[str]) -> DataFrame:
+    first, *rest = (tables[name].select("listing_id", f"prediction_{name}") for name in names)
+    joined = reduce(lambda left, right: left.join(right, "listing_id"), rest, first)
+    return tables[names[0]].select("listing_id", *others).join(joined, "listing_id")
+
+
+def _moments(rows: DataFrame, columns: Sequence[str]) -> tuple[_Numbers, _Numbers, _Numbers, float]:
+    """Means and covariances of the predictions, their covariances with log price, its mean."""
+    wanted = [*columns, "log_price"]
+    pairs = [(left, right) for left in columns for right in wanted]
+    found = rows.agg(
+        *(sf.avg(column).alias(column) for column in wanted),
+        *(sf.covar_pop(left, right).alias(f"{left} {right}") for left, right in pairs),
+    ).collect()[0]
+    if found["log_price"] is None:
+        raise PipelineError(
+            f"The out-of-fold predictions of {', '.join(columns)} have no listing in common: "
+            "train these members again on the same feature tables."
+        )
+    return (
+        np.array([found[column] for column in columns]),
+        np.array([[found[f"{left} {right}"] for right in columns] for left in columns]),
+        np.array([found[f"{column} log_price"] for column in columns]),
+        float(found["log_price"]),
+    )
+
+
+def _non_negative_least_squares(
+    means: _Numbers, covariances: _Numbers, with_target: _Numbers, target_mean: float
+) -> tuple[_Numbers, float]:
+    """Weights and intercept: the best of the plain solutions over all subsets whose weights are not negative.
+
+    Among few members that is exact, and needs no iteration.
+    """
+    members = range(len(means))
+    best, least = np.zeros(len(means)), 0.0
+    for size in range(1, len(means) + 1):
+        for subset in combinations(members, size):
+            chosen = list(subset)
+            solution = np.linalg.lstsq(covariances[np.ix_(chosen, chosen)], with_target[chosen], rcond=1e-12)[
+                0
+            ]
+            # The mean squared error less the variance of the target.
+            error = float(-solution @ with_target[chosen])
+            if solution.min() >= 0 and error < least:
+                best, least = np.zeros(len(means)), error
+                best[chosen] = solution
+    return best, target_mean - float(best @ means)
+
+
+def _smearing(rows: DataFrame, log_prices: Mapping[str, Column]) -> dict[str, float]:
+    means = {
+        name: sf.avg(sf.exp(sf.col("log_price") - log_price)).alias(name)
+        for name, log_price in log_prices.items()
+    }
+    found = rows.agg(*means.values()).collect()[0]
+    return {name: float(found[name]) for name in log_prices}
