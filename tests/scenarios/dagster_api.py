@@ -1,0 +1,98 @@
+"""What the scenarios ask Dagster's webserver, as its UI does."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+FINISHED = {"SUCCESS", "FAILURE", "CANCELED"}
+
+RUNS = """
+query Runs { runsOrError(limit: 100) { ... on Runs { results {
+  runId status jobName startTime endTime tags { key value }
+  stepStats { stepKey status startTime endTime }
+} } } }
+"""
+FAILURES = """
+query Failures($run: ID!) { logsForRun(runId: $run, limit: 1000) { ... on EventConnection { events {
+  ... on ExecutionStepFailureEvent { stepKey error { message causes { message } } }
+  ... on RunFailureEvent { message }
+} } } }
+"""
+SENSOR_TICKS = """
+query Ticks {
+  sensorsOrError(repositorySelector: {repositoryName: "__repository__", repositoryLocationName: "usedcars"}) {
+    ... on Sensors { results { name sensorState {
+      status ticks(limit: 5) { status skipReason error { message } }
+    } } }
+  }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One Dagster run."""
+
+    id: str
+    job: str
+    status: str
+    tags: dict[str, str]
+    started: float | None
+
+
+class DagsterGraphQL:
+    """The GraphQL interface of a running Dagster webserver."""
+
+    def __init__(self, url: str) -> None:
+        self.url = f"{url}/graphql"
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        answer = requests.post(self.url, json={"query": query, "variables": variables}, timeout=30)
+        answer.raise_for_status()
+        document = answer.json()
+        assert "errors" not in document, document
+        return dict(document["data"])
+
+    def runs(self) -> list[Run]:
+        """All runs, the newest first."""
+        return [
+            Run(
+                id=run["runId"],
+                job=run["jobName"],
+                status=run["status"],
+                tags={tag["key"]: tag["value"] for tag in run["tags"]},
+                started=run["startTime"],
+            )
+            for run in self.ask(RUNS)["runsOrError"]["results"]
+        ]
+
+    def failure_sentences(self, run: str) -> list[str]:
+        """What the failed steps of a run said."""
+        events = self.ask(FAILURES, run=run)["logsForRun"]["events"]
+        return [
+            " ".join([event["error"]["message"], *(cause["message"] for cause in event["error"]["causes"])])
+            for event in events
+            if event.get("error")
+        ]
+
+    def wait_for_new_run(self, known: set[str], timeout_seconds: float = 120) -> Run:
+        """The first run that is not among the known ones."""
+        until = time.monotonic() + timeout_seconds
+        while time.monotonic() < until:
+            for run in reversed(self.runs()):
+                if run.id not in known:
+                    return run
+            time.sleep(1)
+        raise AssertionError(f"no run started in {timeout_seconds} s; sensors: {self.ask(SENSOR_TICKS)}")
+
+    def wait_until_finished(self, run_id: str, timeout_seconds: float = 600) -> Run:
+        """The run, once it has ended in whatever way."""
+        until = time.monotonic() + timeout_seconds
+        while time.monotonic() < until:
+            run = next(run for run in self.runs() if run.id == run_id)
+            if run.status in FINISHED:
+                return run
+            time.sleep(1)
+        raise AssertionError(f"run {run_id} did not end in {timeout_seconds} s")

@@ -1,0 +1,204 @@
+"""The platform as its users drive it: batches dropped into HDFS, answers read from Kafka.
+
+Nothing is called by hand.
+
+The tests of this file are one story and run in order, on a platform of their own.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import requests
+
+from local_platform.platform import bring_up, statuses, take_down
+from local_platform.settings import PlatformSettings
+from tests.scenarios.dagster_api import DagsterGraphQL, Run
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(1200)]
+
+ROWS = 9_000
+BATCHES = 3
+
+
+@dataclass
+class World:
+    """The platform of this story, and the outside world."""
+
+    settings: PlatformSettings
+    folder: Path
+    known_runs: set[str] = field(default_factory=set)
+
+    @property
+    def dagster(self) -> DagsterGraphQL:
+        return DagsterGraphQL(self.settings.url("dagster"))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, **self.settings.service_environment()}
+
+    @property
+    def test_part(self) -> Path:
+        return self.folder / "parts" / "test.csv"
+
+    def simulation(self, *arguments: str) -> None:
+        subprocess.run([sys.executable, "-m", "simulation", *arguments], env=self.environment, check=True)
+
+    def upload(self, file: Path, batch: str) -> None:
+        self.simulation("upload", str(file), "--batch", batch)
+
+    def part(self, number: int) -> Path:
+        return self.folder / "parts" / f"batch-{number:04}.csv"
+
+    def next_run(self) -> Run:
+        """The run that starts next, once it has ended."""
+        started = self.dagster.wait_for_new_run(self.known_runs)
+        self.known_runs.add(started.id)
+        return self.dagster.wait_until_finished(started.id)
+
+    def ask(self, count: int, rate: float, name: str) -> "subprocess.Popen[bytes]":
+        """Begin to ask for prices; the answers are read with `answers`."""
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "simulation", "ask", str(self.test_part), "--limit", str(count)),
+                *("--rate", str(rate), "--timeout", "180", "--json", str(self.folder / name)),
+            ],
+            env=self.environment,
+        )
+
+    def answers(self, name: str) -> list[dict[str, Any]]:
+        document = json.loads((self.folder / name).read_text())
+        answers: list[dict[str, Any]] = document["answers"]
+        return answers
+
+    def mlflow(self, path: str, **question: Any) -> dict[str, Any]:
+        url = f"{self.settings.url('mlflow')}/api/2.0/mlflow/{path}"
+        answer = requests.post(url, json=question, timeout=30)
+        answer.raise_for_status()
+        document: dict[str, Any] = answer.json()
+        return document
+
+    def runs_in_mlflow(self) -> list[dict[str, Any]]:
+        experiments = [
+            experiment["experiment_id"]
+            for experiment in self.mlflow("experiments/search", max_results=100)["experiments"]
+        ]
+        found = self.mlflow("runs/search", experiment_ids=experiments, max_results=1000)
+        runs: list[dict[str, Any]] = found.get("runs", [])
+        return runs
+
+
+@pytest.fixture(scope="module")
+def world(jars: Path, free_offset: Callable[[], int]) -> Iterator[World]:
+    with TemporaryDirectory(prefix="uc-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        settings = PlatformSettings(
+            home=folder / "home", jars=jars, port_offset=free_offset(), training_memory_mb=1536
+        )
+        made = World(settings, folder)
+        try:
+            bring_up(settings, (), print)
+            made.simulation(
+                "generate", "--rows", str(ROWS), "--seed", "3", "--output", str(folder / "raw.csv")
+            )
+            made.simulation(
+                *("split", str(folder / "raw.csv"), "--output", str(folder / "parts")),
+                *("--batches", str(BATCHES), "--test-fraction", "0.1"),
+            )
+            yield made
+        finally:
+            print_tail_of_logs(settings)
+            take_down(settings, print)
+
+
+def print_tail_of_logs(settings: PlatformSettings) -> None:
+    """What a failure is understood by."""
+    for log in sorted(settings.logs_folder.glob("*.log")):
+        print(f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-15:], sep="\n")
+
+
+def each_asked_is_answered_once(answers: list[dict[str, Any]], asked: int) -> bool:
+    offsets = Counter((answer["partition"], answer["source_offset"]) for answer in answers)
+    return len(answers) == asked == len(offsets) and set(offsets.values()) == {1}
+
+
+def test_a_raw_batch_becomes_a_live_model_that_answers(world: World) -> None:
+    world.upload(world.part(1), "2026-01")
+    run = world.next_run()
+    assert run.status == "SUCCESS", world.dagster.failure_sentences(run.id)
+    assert world.ask(60, 30, "first.json").wait(240) == 0
+    answers = world.answers("first.json")
+    assert each_asked_is_answered_once(answers, 60)
+    assert {answer["model_version"] for answer in answers} == {"1"}
+
+
+def test_the_registry_knows_every_model_fold_and_time_and_nothing_is_left_running(world: World) -> None:
+    runs = world.runs_in_mlflow()
+    assert {run["info"]["status"] for run in runs} == {"FINISHED"}
+    names = Counter(run["info"]["run_name"].split(" ")[0] for run in runs)
+    assert {"gradient_boosting", "support_vector", "elastic_net", "stacked_model"} <= set(names)
+    alias = requests.get(
+        f"{world.settings.url('mlflow')}/api/2.0/mlflow/registered-models/alias",
+        params={"name": "usedcars-price", "alias": "serving"},
+        timeout=30,
+    ).json()
+    assert alias["model_version"]["version"] == "1"
+
+
+def test_prices_are_answered_once_each_while_the_next_model_trains_and_takes_over(world: World) -> None:
+    asking = world.ask(700, 7, "during.json")
+    world.upload(world.part(2), "2026-02")
+    run = world.next_run()
+    assert run.status == "SUCCESS", world.dagster.failure_sentences(run.id)
+    assert asking.wait(300) == 0
+    answers = world.answers("during.json")
+    assert each_asked_is_answered_once(answers, 700)
+    assert {answer["model_version"] for answer in answers} == {"1", "2"}
+    print(f"longest wait for an answer: {max(answer['seconds'] for answer in answers):.1f} s")
+
+
+def test_a_batch_with_another_header_fails_with_its_sentence_and_the_next_good_batch_works(
+    world: World,
+) -> None:
+    bad = world.folder / "bad.csv"
+    bad.write_text("vin,price\n1,2\n")
+    world.upload(bad, "2026-03-bad")
+    run = world.next_run()
+    assert run.status == "FAILURE"
+    assert any("2026-03-bad" in sentence for sentence in world.dagster.failure_sentences(run.id))
+    world.upload(world.part(3), "2026-03")
+    run = world.next_run()
+    assert run.status == "SUCCESS", world.dagster.failure_sentences(run.id)
+    assert world.ask(20, 20, "after.json").wait(240) == 0
+    assert {answer["model_version"] for answer in world.answers("after.json")} == {"3"}
+
+
+def test_a_killed_serving_process_answers_what_it_missed_and_nothing_twice(world: World) -> None:
+    asking = world.ask(300, 20, "killed.json")
+    time.sleep(5)
+    serving = next(status for status in statuses(world.settings) if status.name == "serving")
+    os.kill(serving.pid, signal.SIGKILL)
+    assert asking.wait(300) == 0
+    assert each_asked_is_answered_once(world.answers("killed.json"), 300)
+
+
+def test_one_asset_is_materialised_from_the_command_line(world: World) -> None:
+    command = [sys.executable, "-m", "dagster", "asset"]
+    module = ["-m", "usedcars_assets.definitions"]
+    listed = subprocess.run(
+        [*command, "list", *module], env=world.environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert {"cleaned_listings", "stacked_model", "serving_rollout"} <= set(listed.split())
+    subprocess.run(
+        [*command, "materialize", *module, "--select", "stacked_model"], env=world.environment, check=True
+    )
