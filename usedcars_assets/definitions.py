@@ -1,0 +1,39 @@
+"""The code location: assets, checks, jobs, sensors, the schedule and the resources they use."""
+
+from dagster import Definitions
+
+from usedcars_assets.executor import threads_executor
+from usedcars_assets.features.checks import feature_checks
+from usedcars_assets.features.tables import feature_tables
+from usedcars_assets.ingestion.batches import raw_listings
+from usedcars_assets.ingestion.cleaned_listings import cleaned_listings
+from usedcars_assets.ingestion.sensor import incoming_batches
+from usedcars_assets.jobs import nightly_retraining, retraining, training
+from usedcars_assets.registry.registered_model import registered_model
+from usedcars_assets.registry.sensors import mlflow_after_cancellation, mlflow_after_failure
+from usedcars_assets.registry.training_export import training_export
+from usedcars_assets.resources.configured import configured_resources
+from usedcars_assets.rollout.serving_rollout import serving_rollout
+from usedcars_assets.training.checks import model_checks
+from usedcars_assets.training.members import MEMBER_ASSETS
+from usedcars_assets.training.reproduction import reproduction
+from usedcars_assets.training.stacked_model import stacked_model
+
+defs = Definitions(
+    assets=[
+        raw_listings,
+        cleaned_listings,
+        feature_tables,
+        *MEMBER_ASSETS,
+        stacked_model,
+        registered_model,
+        training_export,
+        serving_rollout,
+    ],
+    asset_checks=[feature_checks, model_checks],
+    jobs=[training, retraining, reproduction],
+    schedules=[nightly_retraining],
+    sensors=[incoming_batches, mlflow_after_failure, mlflow_after_cancellation],
+    executor=threads_executor,
+    resources=configured_resources(),
+)

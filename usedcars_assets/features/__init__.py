@@ -1,0 +1,1 @@
+"""From cleaned listings to feature tables."""

@@ -1,0 +1,148 @@
+"""What must hold of feature tables before any model sees them: nothing of the price leaks into them."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetCheckSpec,
+    AssetKey,
+    MetadataValue,
+    multi_asset_check,
+)
+
+from usedcars_assets.failures import clear_failures
+from usedcars_assets.references import FeatureTable, FittedFeatures
+from usedcars_assets.resources.lake import Lake
+from usedcars_assets.resources.references import read_reference
+from usedcars_assets.resources.spark import SharedSpark
+
+if TYPE_CHECKING:
+    from pyspark.ml import PipelineModel
+    from pyspark.sql import Column, DataFrame
+
+TRAIN, TEST, FITTED = AssetKey("train_features"), AssetKey("test_features"), AssetKey("feature_pipeline")
+MOST_CORRELATION = 0.98
+_SAMPLE_ROWS = 500
+_PRICE_FIELDS = ("price", "savings_amount")
+
+
+@multi_asset_check(
+    name="feature_checks",
+    specs=[
+        AssetCheckSpec(
+            "price_leakage",
+            asset=TRAIN,
+            additional_deps=[FITTED],
+            blocking=True,
+            description=(
+                "Features stay the same when the price is another, listings name neither price nor saving, "
+                f"and no feature's correlation with the price exceeds {MOST_CORRELATION}."
+            ),
+        ),
+        AssetCheckSpec(
+            "train_and_test_apart",
+            asset=TRAIN,
+            additional_deps=[TEST],
+            blocking=True,
+            description="No listing is in both tables.",
+        ),
+        AssetCheckSpec(
+            "no_missing_features",
+            asset=TRAIN,
+            blocking=True,
+            description="No feature of a training row is missing or infinite.",
+        ),
+    ],
+)
+def feature_checks(
+    context: AssetCheckExecutionContext, spark: SharedSpark, lake: Lake
+) -> Iterator[AssetCheckResult]:
+    """All checks of the feature tables."""
+    from usedcars_assets.pipeline.tables import load_pipeline, read_table
+
+    with clear_failures("checking features"), spark.step(context) as session:
+        train, test, fitted = (read_reference(lake, key) for key in (TRAIN, TEST, FITTED))
+        assert isinstance(train, FeatureTable)  # noqa: S101  narrows the types of what is stored there
+        assert isinstance(test, FeatureTable)  # noqa: S101
+        assert isinstance(fitted, FittedFeatures)  # noqa: S101
+        rows, test_rows, split = (
+            read_table(session, lake.uri(path)) for path in (train.path, test.path, fitted.split_path)
+        )
+        moved = rows_moved_by_price(load_pipeline(lake.uri(fitted.path)), split)
+        named = listings_that_name_a_price(split)
+        correlations, missing = _look_at_vectors(rows)
+        in_both = rows.join(test_rows, "listing_id", "left_semi").count()
+    strongest = dict(sorted(correlations.items(), key=lambda item: -abs(item[1]))[:10])
+    too_strong = {name: value for name, value in correlations.items() if abs(value) > MOST_CORRELATION}
+    yield AssetCheckResult(
+        passed=not moved and not named and not too_strong,
+        check_name="price_leakage",
+        asset_key=TRAIN,
+        metadata={
+            "rows_moved_by_price": moved,
+            "listings_that_name_a_price": named,
+            "strongest_correlations": MetadataValue.json(strongest),
+        },
+    )
+    yield AssetCheckResult(
+        passed=in_both == 0,
+        check_name="train_and_test_apart",
+        asset_key=TRAIN,
+        metadata={"listings_in_both": in_both},
+    )
+    yield AssetCheckResult(
+        passed=missing == 0,
+        check_name="no_missing_features",
+        asset_key=TRAIN,
+        metadata={"rows_with_missing": missing},
+    )
+
+
+def rows_moved_by_price(pipeline: "PipelineModel", split: "DataFrame") -> int:
+    """Of a sample, the rows whose features change when their price does."""
+    from pyspark.sql import functions as sf
+
+    vectors = ("features", "linear_features")
+    sample = split.orderBy("listing_id").limit(_SAMPLE_ROWS)
+    dearer = sample.withColumn("price_usd", sf.col("price_usd") * 3 + 1234)
+    before, after = (
+        pipeline.transform(rows).select(
+            "listing_id", *(sf.col(vector).cast("string").alias(f"{vector}{place}") for vector in vectors)
+        )
+        for place, rows in enumerate((sample, dearer))
+    )
+    same = " AND ".join(f"{vector}0 <=> {vector}1" for vector in vectors)
+    return before.join(after, "listing_id").where(f"NOT ({same})").count()
+
+
+def listings_that_name_a_price(split: "DataFrame") -> int:
+    """Rows whose listing, which is all that the model reads, has a field that goes with the price."""
+    return split.where(
+        " OR ".join(f"get_json_object(listing, '$.{field}') IS NOT NULL" for field in _PRICE_FIELDS)
+    ).count()
+
+
+def _no_number(value: "Column") -> "Column":
+    from pyspark.sql import functions as sf
+
+    return sf.isnan(value) | (sf.abs(value) == float("inf"))
+
+
+def _look_at_vectors(rows: "DataFrame") -> tuple[dict[str, float], int]:
+    """The correlation of each feature with the price, and the rows with a feature that is no number."""
+    from pyspark.ml.functions import vector_to_array
+    from pyspark.sql import functions as sf
+
+    from usedcars_assets.pipeline.features import FEATURE_NAMES
+
+    values = rows.select("price", vector_to_array(sf.col("features")).alias("values"))
+    (found,) = values.agg(
+        *(sf.corr(sf.col("values")[place], "price").alias(name) for place, name in enumerate(FEATURE_NAMES)),
+        sf.count_if(sf.exists("values", _no_number)).alias("missing"),
+    ).collect()
+    correlations = found.asDict()
+    missing = int(correlations.pop("missing"))
+    # Of a feature that is the same in all rows there is none.
+    return {name: value for name, value in correlations.items() if value is not None}, missing

@@ -1,0 +1,1 @@
+"""From raw batches in the lake to cleaned listings."""

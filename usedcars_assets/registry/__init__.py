@@ -1,0 +1,1 @@
+"""The trained artefact as a registered MLflow version."""

@@ -1,0 +1,145 @@
+"""The artefact as a version of the registered model, with all that is known of its training."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from dagster import AssetExecutionContext, MetadataValue, Output, asset
+
+from usedcars_assets.failures import OUTAGE_RETRIES, clear_failures
+from usedcars_assets.ingestion.batches import OWNERS
+from usedcars_assets.ingestion.trained import TrainedBatches, write_trained
+from usedcars_assets.references import RegisteredVersion, StackedModel
+from usedcars_assets.resources.lake import Lake
+from usedcars_assets.resources.mlflow import MlflowTracking
+from usedcars_assets.resources.spark import SharedSpark
+from usedcars_assets.settings import settings
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+ARTIFACT_PATH = "model"
+CANDIDATE = "candidate"
+
+
+@asset(
+    name="registered_model",
+    description="The artefact as a new version of the registered MLflow model, with the alias candidate.",
+    group_name="registry",
+    owners=OWNERS,
+    tags={"layer": "models"},
+    kinds={"mlflow", "spark"},
+    code_version="1",
+    retry_policy=OUTAGE_RETRIES,
+)
+def registered_model(
+    context: AssetExecutionContext,
+    stacked_model: StackedModel,
+    spark: SharedSpark,
+    lake: Lake,
+    mlflow: MlflowTracking,
+) -> Output[RegisteredVersion]:
+    """Logs the artefact to the training's MLflow run and registers it."""
+    training = stacked_model.training
+    name = settings().registered_model
+    with clear_failures("registering the model"):
+        started = time.monotonic()
+        with spark.step(context):
+            size = _log_model(lake, mlflow, stacked_model)
+        logged = time.monotonic()
+        version = _register(mlflow, name, stacked_model, context.run_id)
+        # From here on the batches count as learnt, whatever becomes of the rollout.
+        fingerprints = {v.batch: v.fingerprint for v in (*training.batches, *training.left_out)}
+        trained = TrainedBatches(
+            training_id=training.training_id,
+            model_version=version,
+            trained_at=time.time(),
+            fingerprints=fingerprints,
+        )
+        write_trained(lake, trained)
+        experiment_id = mlflow.experiment_id()
+    reference = RegisteredVersion(
+        training=training, name=name, version=version, input_example=stacked_model.input_example
+    )
+    metadata: dict[str, Any] = {
+        "version": version,
+        **{f"test_{metric}": value for metric, value in stacked_model.test.items()},
+        "batches": len(training.batches),
+        "data_version": training.data_version,
+        "model_bytes": size,
+        "logging_seconds": logged - started,
+        "model_version": MetadataValue.url(mlflow.version_url(name, version)),
+        "mlflow_run": MetadataValue.url(mlflow.run_url(training.mlflow_run_id, experiment_id)),
+    }
+    return Output(reference, metadata=metadata)
+
+
+def _log_model(lake: Lake, tracking: MlflowTracking, stacked: StackedModel) -> int:
+    import mlflow
+    import pandas as pd
+
+    from usedcars_assets.pipeline.tables import load_pipeline
+    from usedcars_assets.registry.tracking import library_versions
+
+    artefact = load_pipeline(lake.uri(f"{stacked.path}/artefact"))
+    mlflow.set_tracking_uri(tracking.tracking_uri)
+    with mlflow.start_run(run_id=stacked.training.mlflow_run_id):
+        logged = mlflow.spark.log_model(
+            artefact,
+            artifact_path=ARTIFACT_PATH,
+            signature=model_signature(),
+            input_example=pd.DataFrame({"listing": [stacked.input_example]}),
+            # Named, as finding them out would start another Spark in another process.
+            pip_requirements=[f"pyspark=={library_versions()['pyspark']}"],
+            metadata={"training_id": stacked.training.training_id},
+        )
+    return int(logged.model_size_bytes or 0) if hasattr(logged, "model_size_bytes") else 0
+
+
+def model_signature() -> "ModelSignature":
+    """What goes into the artefact and what comes out that callers may rely on."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.string, "listing")]),
+        outputs=Schema(
+            [
+                ColSpec(DataType.double, "price", required=False),
+                ColSpec(DataType.string, "rejection", required=False),
+                ColSpec(DataType.string, "rejection_field", required=False),
+            ]
+        ),
+    )
+
+
+def _register(tracking: MlflowTracking, name: str, stacked: StackedModel, dagster_run_id: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    training = stacked.training
+    client = tracking.client()
+    try:
+        client.create_registered_model(name, description="Price in USD of a used-car listing.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    tags: dict[str, Any] = {
+        "training_id": training.training_id,
+        "data_version": training.data_version,
+        "batches": str(len(training.batches)),
+        "dagster_run_url": tracking.dagster_run_url(dagster_run_id),
+        **{f"test_{metric}": f"{value:.6g}" for metric, value in stacked.test.items()},
+    }
+    artifacts = client.get_run(training.mlflow_run_id).info.artifact_uri
+    version = client.create_model_version(
+        name,
+        source=f"{artifacts}/{ARTIFACT_PATH}",
+        run_id=training.mlflow_run_id,
+        tags=tags,
+        description=(
+            f"Stack of {', '.join(training.members)} over {len(training.batches)} batches: "
+            f"RMSE {stacked.test['rmse']:,.0f} USD, R² {stacked.test['r2']:.3f} on "
+            f"{int(stacked.test['rows']):,} test rows."
+        ),
+    ).version
+    client.set_registered_model_alias(name, CANDIDATE, version)
+    return str(version)

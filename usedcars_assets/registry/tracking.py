@@ -1,0 +1,80 @@
+"""What is logged to MLflow, with explicit run ids so that members can log at the same time."""
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow.entities import Metric, Param, RunTag
+
+from usedcars_assets.resources.mlflow import DAGSTER_RUN_TAG
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from usedcars_assets.pipeline.evaluation import Metrics
+
+_MOST_PARAMETERS = 100  # of one request, as the server allows
+_LONGEST_VALUE = 6000
+
+
+@contextmanager
+def nested_run(
+    client: "MlflowClient", experiment_id: str, parent: str, name: str, dagster_run_id: str
+) -> Iterator[str]:
+    """A run below `parent`; it ends with the block, FAILED if that raises."""
+    tags = {"mlflow.parentRunId": parent, DAGSTER_RUN_TAG: dagster_run_id}
+    run_id: str = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
+    try:
+        yield run_id
+    except BaseException:
+        client.set_terminated(run_id, "FAILED")
+        raise
+    client.set_terminated(run_id)
+
+
+def log(
+    client: "MlflowClient",
+    run_id: str,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Logs all of these in as few requests as the server takes."""
+    now = int(time.time() * 1000)
+    params = [Param(name, str(value)[:_LONGEST_VALUE]) for name, value in (parameters or {}).items()]
+    client.log_batch(
+        run_id,
+        metrics=[Metric(name, float(value), now, 0) for name, value in (metrics or {}).items()],
+        params=params[:_MOST_PARAMETERS],
+        tags=[RunTag(name, value[:_LONGEST_VALUE]) for name, value in (tags or {}).items()],
+    )
+    for start in range(_MOST_PARAMETERS, len(params), _MOST_PARAMETERS):
+        client.log_batch(run_id, params=params[start : start + _MOST_PARAMETERS])
+
+
+def log_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -> None:
+    """Logs an artefact of this name."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / name
+        file.write_bytes(content)
+        client.log_artifact(run_id, str(file))
+
+
+def named(prefix: str, metrics: "Metrics | Mapping[str, float]") -> dict[str, float]:
+    """Metrics under names as test_rmse."""
+    values = metrics if isinstance(metrics, Mapping) else asdict(metrics)
+    return {f"{prefix}_{name}": float(value) for name, value in values.items()}
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what a model depends on."""
+    import platform
+    from importlib.metadata import version
+
+    libraries = ("pyspark", "xgboost-cpu", "numpy", "mlflow", "dagster")
+    return {"python": platform.python_version(), **{name: version(name) for name in libraries}}

@@ -1,0 +1,30 @@
+"""Versions of the registered model."""
+
+from typing import TYPE_CHECKING
+
+from usedcars_assets.resources.mlflow import MlflowTracking
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from pyspark.ml import PipelineModel
+
+
+def version_with_alias(client: "MlflowClient", name: str, alias: str) -> str | None:
+    """The version that has the alias; None if none has, or no model has the name."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.get_model_version_by_alias(name, alias).version)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def load_version(tracking: MlflowTracking, name: str, version: str) -> "PipelineModel":
+    """The artefact of a version, from the tracking server."""
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking.tracking_uri)
+    model: PipelineModel = mlflow.spark.load_model(f"models:/{name}/{version}")
+    return model

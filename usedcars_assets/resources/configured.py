@@ -1,0 +1,47 @@
+"""The resources as the settings say."""
+
+from typing import Any
+
+from usedcars_assets.resources.deployment import ServingDeployment
+from usedcars_assets.resources.lake import Lake
+from usedcars_assets.resources.mlflow import MlflowTracking
+from usedcars_assets.resources.references import ReferenceIOManager
+from usedcars_assets.resources.spark import SharedSpark
+from usedcars_assets.resources.topics import Topics
+from usedcars_assets.settings import Settings, settings
+
+
+def configured_resources(values: Settings | None = None) -> dict[str, Any]:
+    """By the names under which assets ask for them; Spark's fields can be changed for each run."""
+    values = values or settings()
+    lake = Lake(
+        root_uri=values.lake_uri,
+        webhdfs_url=values.webhdfs_url,
+        user=values.hdfs_user,
+        timeout_seconds=values.hdfs_timeout_seconds,
+    )
+    return {
+        "lake": lake,
+        "io_manager": ReferenceIOManager(lake=lake),
+        "spark": SharedSpark(
+            master=values.spark_master,
+            driver_memory=values.spark_driver_memory,
+            executor_instances=values.spark_executor_instances,
+            executor_memory=values.spark_executor_memory,
+            executor_cores=values.spark_executor_cores,
+            hdfs_user=values.hdfs_user,
+            lake_uri=values.lake_uri,
+        ),
+        "mlflow": MlflowTracking(
+            tracking_uri=values.mlflow_tracking_uri,
+            url=values.mlflow_url,
+            experiment=values.mlflow_experiment,
+            dagster_url=values.dagster_url,
+        ),
+        "deployment": ServingDeployment(kind=values.deployment, supervisor_socket=values.supervisor_socket),
+        "topics": Topics(
+            bootstrap_servers=values.kafka_bootstrap_servers,
+            requests=values.requests_topic,
+            predictions=values.predictions_topic,
+        ),
+    }

@@ -1,0 +1,94 @@
+"""The Spark session that all assets of a run share."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetExecutionContext,
+    InitResourceContext,
+    OpExecutionContext,
+)
+from dagster_pyspark import LazyPySparkResource
+from dagster_pyspark.resources import spark_session_from_config
+from pydantic import Field, PrivateAttr
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+class SharedSpark(LazyPySparkResource):
+    """One session a run, started by the first asset that needs it and stopped when the run ends.
+
+    A field that is empty or 0 is left to Spark. `spark_config` comes last and wins.
+    """
+
+    master: str = Field(default="local[2]", description="Spark master: local[*], k8s://…, yarn.")
+    driver_memory: str = Field(default="2g", description="Memory of the driver, the run's own process.")
+    executor_instances: int = Field(default=0, description="Executors on a cluster.")
+    executor_memory: str = Field(default="", description="Memory of an executor.")
+    executor_cores: int = Field(default=0, description="Cores of an executor.")
+    shuffle_partitions: int = Field(default=4, description="Upper bound of tasks after a shuffle.")
+    hdfs_user: str = Field(default="usedcars", description="User name sent to HDFS.")
+    lake_uri: str = Field(default="", description="A file system that executors on a cluster share.")
+    spark_config: dict[str, Any] = Field(default={}, description="More Spark settings, by their full names.")
+
+    _own: bool = PrivateAttr(default=False)
+    _lock: Any = PrivateAttr(default_factory=Lock)
+
+    def configuration(self) -> dict[str, str]:
+        """The Spark settings that these fields and the pipeline's own needs come to."""
+        from usedcars_assets.pipeline.spark_session import spark_settings
+
+        fields = {
+            "spark.app.name": "usedcars",
+            "spark.master": self.master,
+            "spark.driver.memory": self.driver_memory,
+            "spark.executor.instances": self.executor_instances,
+            "spark.executor.memory": self.executor_memory,
+            "spark.executor.cores": self.executor_cores,
+            "spark.ui.enabled": "false",
+        }
+        if self.lake_uri and not self.master.startswith("local"):
+            # MLflow saves and loads models by way of the default file system: all must see it.
+            fields["spark.hadoop.fs.defaultFS"] = self.lake_uri
+        pipeline = spark_settings(shuffle_partitions=self.shuffle_partitions, hdfs_user=self.hdfs_user)
+        return pipeline | {name: str(value) for name, value in fields.items() if value} | self.spark_config
+
+    def _init_session(self) -> None:
+        from pyspark import SparkContext
+
+        with self._lock:
+            if self._spark_session is not None:
+                return
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+            os.environ["HADOOP_USER_NAME"] = self.hdfs_user
+            self._own = SparkContext._active_spark_context is None
+            self._spark_session = spark_session_from_config(self.configuration())  # type: ignore[no-untyped-call]
+
+    def teardown_after_execution(self, context: InitResourceContext) -> None:
+        """Stops the session, unless it was there before."""
+        if self._own and self._spark_session is not None:
+            self._spark_session.stop()
+        self._spark_session = None
+
+    @contextmanager
+    def step(
+        self, context: AssetExecutionContext | AssetCheckExecutionContext | OpExecutionContext
+    ) -> Iterator["SparkSession"]:
+        """The session, for the thread of one step: its jobs share one FAIR pool and are named after it."""
+        session: SparkSession = self.spark_session
+        spark_context = session.sparkContext
+        op_context = context if isinstance(context, OpExecutionContext) else context.op_execution_context
+        name = op_context.op_handle.name
+        spark_context.setLocalProperty("spark.scheduler.pool", name)
+        spark_context.setJobGroup(f"{op_context.run_id}/{name}", name, interruptOnCancel=True)
+        try:
+            yield session
+        finally:
+            spark_context.setLocalProperty("spark.scheduler.pool", None)  # type: ignore[arg-type]
+            spark_context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""A registered version into service."""

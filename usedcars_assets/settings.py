@@ -1,0 +1,60 @@
+"""Addresses and limits of the code location, read from the environment once."""
+
+from functools import cache
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every field is the environment variable of its name, in capitals, with the prefix USEDCARS_."""
+
+    model_config = SettingsConfigDict(env_prefix="USEDCARS_", frozen=True)
+
+    lake_uri: str = Field("hdfs://127.0.0.1:9820/usedcars", description="Root of the lake, as Spark sees it.")
+    webhdfs_url: str = Field("http://127.0.0.1:9870", description="WebHDFS of the same file system.")
+    hdfs_user: str = Field("usedcars", description="User name sent to HDFS.")
+    hdfs_timeout_seconds: float = Field(30, gt=0, description="How long WebHDFS may take to answer.")
+
+    spark_master: str = Field("local[2]", description="Spark master: local[*], k8s://…, yarn.")
+    spark_driver_memory: str = Field("2g", description="Memory of the Spark driver.")
+    spark_executor_instances: int = Field(0, ge=0, description="Executors on a cluster; 0: its default.")
+    spark_executor_memory: str = Field("", description="Memory of an executor; empty: the cluster's default.")
+    spark_executor_cores: int = Field(0, ge=0, description="Cores of an executor; 0: the cluster's default.")
+
+    mlflow_tracking_uri: str = Field("http://127.0.0.1:5000", description="MLflow's tracking server.")
+    mlflow_url: str = Field(
+        "", description="MLflow as a browser reaches it; empty: the tracking server's address."
+    )
+    mlflow_experiment: str = Field("usedcars-price", description="MLflow experiment of the trainings.")
+    registered_model: str = Field("usedcars-price", description="Name of the registered MLflow model.")
+    serving_alias: str = Field("serving", description="Alias of the version that serving must run.")
+    dagster_url: str = Field("http://127.0.0.1:3000", description="Dagster as a browser reaches it.")
+
+    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers: host:port, …")
+    requests_topic: str = Field("usedcars.requests", description="Topic of price requests.")
+    predictions_topic: str = Field("usedcars.predictions", description="Topic of answers.")
+
+    deployment: Literal["supervisor"] = Field("supervisor", description="How the rollout restarts serving.")
+    supervisor_socket: str = Field(
+        ".usedcars/run/supervisor.sock", description="Unix socket of Supervisor's XML-RPC interface."
+    )
+    rollout_timeout_seconds: float = Field(
+        180, gt=0, description="How long the rollout waits for answers of a version."
+    )
+
+    sensor_interval_seconds: int = Field(10, ge=1, description="How often incoming/ is looked at.")
+    claim_timeout_seconds: float = Field(
+        300, gt=0, description="After this time a claim whose run never appeared is void."
+    )
+    run_silence_seconds: float = Field(
+        300, gt=0, description="A training whose process has not said for so long that it lives is failed."
+    )
+    retraining_cron: str = Field("0 3 * * *", description="When nightly_retraining looks for new data (UTC).")
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process."""
+    return Settings()

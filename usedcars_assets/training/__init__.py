@@ -1,0 +1,1 @@
+"""The base models and the stack."""

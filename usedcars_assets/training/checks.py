@@ -1,0 +1,137 @@
+"""The gates before registration: a version is only registered, and so rolled out, if it passes them."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetCheckSpec,
+    AssetKey,
+    multi_asset_check,
+)
+
+from usedcars_assets.failures import clear_failures
+from usedcars_assets.references import StackedModel
+from usedcars_assets.resources.lake import Lake
+from usedcars_assets.resources.mlflow import MlflowTracking
+from usedcars_assets.resources.references import read_reference
+from usedcars_assets.resources.spark import SharedSpark
+from usedcars_assets.settings import settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+STACK = AssetKey("stacked_model")
+SAME = 1e-6  # relative difference
+
+
+@multi_asset_check(
+    name="model_checks",
+    specs=[
+        AssetCheckSpec(
+            "artefact_equals_steps",
+            asset=STACK,
+            blocking=True,
+            description=f"From the raw listing the artefact gives the stack's prices, to {SAME:g} relative.",
+        ),
+        AssetCheckSpec(
+            "model_quality",
+            asset=STACK,
+            blocking=True,
+            description="R² is high enough, and the stack not worse than its best member.",
+        ),
+        AssetCheckSpec(
+            "not_worse_than_serving",
+            asset=STACK,
+            blocking=True,
+            description="On the same test rows, not much worse than the version in service.",
+        ),
+    ],
+)
+def model_checks(
+    context: AssetCheckExecutionContext, spark: SharedSpark, lake: Lake, mlflow: MlflowTracking
+) -> Iterator[AssetCheckResult]:
+    """All checks of the stacked model."""
+    from usedcars_assets.pipeline.artefact import score_listings
+    from usedcars_assets.pipeline.tables import load_pipeline, read_table
+
+    with clear_failures("checking the model"), spark.step(context) as session:
+        stacked = read_reference(lake, STACK)
+        assert isinstance(stacked, StackedModel)  # noqa: S101  narrows the type of what is stored there
+        split = read_table(session, lake.uri(stacked.split_path)).where("split = 'test'")
+        listings = split.selectExpr("listing_id", "price_usd", "listing")
+        steps = read_table(session, lake.uri(f"{stacked.path}/test_predictions"))
+        artefact = load_pipeline(lake.uri(f"{stacked.path}/artefact"))
+        rows, different, largest = compare(score_listings(artefact, listings), steps)
+        in_service = _errors_of_serving(mlflow, listings)
+    yield AssetCheckResult(
+        passed=different == 0 and rows == int(stacked.test["rows"]),
+        check_name="artefact_equals_steps",
+        asset_key=STACK,
+        metadata={"rows": rows, "different": different, "largest_relative_difference": largest},
+    )
+    gates, rmse = stacked.gates, stacked.test["rmse"]
+    best = stacked.best_member_test["rmse"]
+    yield AssetCheckResult(
+        passed=stacked.test["r2"] >= gates["least_r2"]
+        and rmse <= best * (1 + gates["worse_than_best_member"]),
+        check_name="model_quality",
+        asset_key=STACK,
+        metadata={
+            "r2": stacked.test["r2"],
+            "least_r2": gates["least_r2"],
+            "rmse": rmse,
+            "rmse_of_best_member": best,
+            "best_member": stacked.best_member,
+        },
+    )
+    serving_rmse = in_service[1] if in_service else None
+    yield AssetCheckResult(
+        passed=serving_rmse is None or rmse <= serving_rmse * (1 + gates["worse_than_serving"]),
+        check_name="not_worse_than_serving",
+        asset_key=STACK,
+        metadata={
+            "version_in_service": in_service[0] if in_service else "none",
+            "rmse": rmse,
+            "rmse_of_version_in_service": serving_rmse if serving_rmse is not None else "none",
+        },
+    )
+
+
+def compare(scored: "DataFrame", steps: "DataFrame") -> tuple[int, int, float]:
+    """Rows in common, rows whose prices differ by more than SAME, and the largest relative difference."""
+    from pyspark.sql import functions as sf
+
+    difference = sf.abs(sf.col("found.price") - sf.col("steps.prediction")) / sf.abs("steps.prediction")
+    (row,) = (
+        scored.alias("found")
+        .join(steps.alias("steps"), "listing_id")
+        .select(difference.alias("difference"))
+        .agg(
+            sf.count(sf.lit(1)).alias("rows"),
+            sf.count_if(sf.col("difference").isNull() | ~(sf.col("difference") <= SAME)).alias("different"),
+            sf.max("difference").alias("largest"),
+        )
+        .collect()
+    )
+    return row.rows, row.different, float(row.largest or 0)
+
+
+def _errors_of_serving(tracking: MlflowTracking, listings: "DataFrame") -> tuple[str, float] | None:
+    """The version in service and its RMSE on these rows; None before the first."""
+    from pyspark.sql import functions as sf
+
+    from usedcars_assets.pipeline.artefact import score_listings
+    from usedcars_assets.pipeline.evaluation import evaluate
+    from usedcars_assets.registry.versions import load_version, version_with_alias
+
+    name = settings().registered_model
+    version = version_with_alias(tracking.client(), name, settings().serving_alias)
+    if version is None:
+        return None
+    scored = score_listings(load_version(tracking, name, version), listings)
+    priced = scored.where("price IS NOT NULL").select(
+        sf.col("price_usd").alias("price"), sf.col("price").alias("prediction")
+    )
+    return version, evaluate(priced).rmse

@@ -1,0 +1,49 @@
+"""The parameters of the base models, as a run's configuration shows them.
+
+The defaults repeat those of the pipeline, which this module does not import: loading the code location must
+not load Spark and XGBoost. A test holds the two together.
+"""
+
+from dagster import Config
+from pydantic import Field
+
+
+class GradientBoostingConfig(Config):
+    """XGBoost on Spark; each tree makes serving slower, so choose by error and scoring speed together."""
+
+    n_estimators: int = Field(default=200, ge=1, le=5000, description="Number of trees.")
+    max_depth: int = Field(default=6, ge=1, le=16, description="Depth of a tree.")
+    learning_rate: float = Field(default=0.1, gt=0, le=1, description="Weight of each further tree.")
+    subsample: float = Field(default=0.8, gt=0, le=1, description="Part of the rows that a tree sees.")
+    colsample_bytree: float = Field(default=0.7, gt=0, le=1, description="Part of the features a tree sees.")
+    min_child_weight: float = Field(default=3.0, ge=0, description="Least weight of the rows in a leaf.")
+    reg_lambda: float = Field(default=2.0, ge=0, description="L2 penalty on leaf values.")
+    max_bin: int = Field(default=256, ge=2, le=1024, description="Bins of a feature.")
+    num_workers: int = Field(default=1, ge=1, description="XGBoost processes, each a Spark task.")
+
+
+class ElasticNetConfig(Config):
+    """Linear regression with L1 and L2 penalties."""
+
+    regularization: float = Field(default=1e-4, ge=0, description="Weight of the penalties.")
+    l1_share: float = Field(default=0.5, ge=0, le=1, description="Share of the L1 penalty.")
+    max_iterations: int = Field(default=200, ge=1, description="Most iterations of the solver.")
+
+
+class SupportVectorConfig(Config):
+    """Linear support vector regression."""
+
+    epsilon: float = Field(default=0.1, gt=0, description="Half width of the tube, in log price.")
+    regularization: float = Field(default=1e-4, ge=0, description="Weight of the L2 penalty.")
+    max_iterations: int = Field(default=60, ge=1, description="Most iterations of the solver.")
+    tolerance: float = Field(default=1e-4, gt=0, description="Change at which the solver stops.")
+
+
+class RandomForestConfig(Config):
+    """Spark's random forest."""
+
+    trees: int = Field(default=30, ge=1, le=1000, description="Number of trees.")
+    max_depth: int = Field(default=10, ge=1, le=30, description="Depth of a tree.")
+    max_bins: int = Field(default=64, ge=2, description="Bins of a feature.")
+    subsample: float = Field(default=0.8, gt=0, le=1, description="Part of the rows that a tree sees.")
+    feature_share: float = Field(default=0.4, gt=0, le=1, description="Part of the features a split sees.")

@@ -1,0 +1,172 @@
+"""The base models: one asset each, trained at the same time in one Spark application."""
+
+from typing import TYPE_CHECKING, Any
+
+from dagster import AssetExecutionContext, AssetsDefinition, Config, Failure, MetadataValue, Output, asset
+
+from usedcars_assets.failures import OUTAGE_RETRIES, clear_failures
+from usedcars_assets.ingestion.batches import OWNERS
+from usedcars_assets.references import FeatureTable, TrainedMember
+from usedcars_assets.resources.lake import Lake
+from usedcars_assets.resources.mlflow import MlflowTracking
+from usedcars_assets.resources.spark import SharedSpark
+from usedcars_assets.training.configuration import (
+    ElasticNetConfig,
+    GradientBoostingConfig,
+    RandomForestConfig,
+    SupportVectorConfig,
+)
+
+if TYPE_CHECKING:
+    from usedcars_assets.pipeline.members.training import MemberResult
+
+CODE_VERSION = "1"
+DEFAULT_MEMBERS = ("gradient_boosting", "support_vector", "elastic_net")
+MEMBER_NAMES = (*DEFAULT_MEMBERS, "random_forest")
+CONFIGS: dict[str, type[Config]] = {
+    "gradient_boosting": GradientBoostingConfig,
+    "support_vector": SupportVectorConfig,
+    "elastic_net": ElasticNetConfig,
+    "random_forest": RandomForestConfig,
+}
+_DESCRIPTIONS = {
+    "gradient_boosting": "Gradient boosted trees, trained by XGBoost and kept as Spark's own trees.",
+    "support_vector": "Linear support vector regression.",
+    "elastic_net": "Linear regression with an elastic net penalty.",
+    "random_forest": "Random forest; trained when a run's configuration names it among the members.",
+}
+
+
+def member_asset(name: str) -> AssetsDefinition:
+    """The asset of one base model: cross-validated, then trained on all training rows."""
+
+    @asset(
+        name=name,
+        description=_DESCRIPTIONS[name],
+        group_name="training",
+        owners=OWNERS,
+        tags={"layer": "models"},
+        kinds={"spark", "xgboost", "mlflow"} if name == "gradient_boosting" else {"spark", "mlflow"},
+        code_version=CODE_VERSION,
+        retry_policy=OUTAGE_RETRIES,
+    )
+    def trained(
+        context: AssetExecutionContext,
+        config: CONFIGS[name],  # type: ignore[valid-type]
+        train_features: FeatureTable,
+        test_features: FeatureTable,
+        spark: SharedSpark,
+        lake: Lake,
+        mlflow: MlflowTracking,
+    ) -> Output[TrainedMember]:
+        training = train_features.training
+        if test_features.training.training_id != training.training_id:
+            raise Failure(
+                "train_features and test_features are of different trainings: materialise both together.",
+                allow_retries=False,
+            )
+        if name not in training.members:
+            without = TrainedMember(training=training, name=name, trained=False)
+            return Output(without, metadata={"trained": False, "members": list(training.members)})
+        with clear_failures(f"training {name}"):
+            parameters: dict[str, Any] = config.model_dump()  # type: ignore[attr-defined]
+            return _train(context, name, parameters, train_features, test_features, spark, lake, mlflow)
+
+    return trained
+
+
+MEMBER_ASSETS = [member_asset(name) for name in MEMBER_NAMES]
+
+
+def _train(
+    context: AssetExecutionContext,
+    name: str,
+    parameters: dict[str, Any],
+    train: FeatureTable,
+    test: FeatureTable,
+    spark: SharedSpark,
+    lake: Lake,
+    mlflow: MlflowTracking,
+) -> Output[TrainedMember]:
+    from pyspark.ml import PipelineModel
+
+    from usedcars_assets.pipeline.members.training import train_member
+    from usedcars_assets.pipeline.tables import read_table, save_model, write_table
+
+    training = train.training
+    path = f"{training.path}/members/{name}"
+    with (
+        spark.step(context) as session,
+        train_member(
+            name,
+            read_table(session, lake.uri(train.path)),
+            read_table(session, lake.uri(test.path)),
+            parameters,
+            training.seed,
+        ) as result,
+    ):
+        save_model(PipelineModel([result.model]), lake.uri(f"{path}/model"), overwrite=True)
+        for table in ("out_of_fold", "test_predictions"):
+            write_table(getattr(result, table), lake.uri(f"{path}/{table}"), overwrite=True)
+    experiment_id = mlflow.experiment_id()
+    run_id = _log(mlflow, experiment_id, training.mlflow_run_id, result, context.run_id)
+    reference = TrainedMember(
+        training=training,
+        name=name,
+        trained=True,
+        path=path,
+        mlflow_run_id=run_id,
+        parameters=result.parameters,
+        test=_values(result.test_metrics),
+        cv_mean=result.cv_mean,
+        training_seconds=result.training_seconds,
+        validation_seconds=result.validation_seconds,
+    )
+    metadata = {
+        "trained": True,
+        **{f"test_{metric}": value for metric, value in reference.test.items()},
+        **{f"cv_{metric}": value for metric, value in result.cv_mean.items()},
+        "fold_seconds": sum(result.fold_seconds),
+        "training_seconds": result.training_seconds,
+        "validation_seconds": result.validation_seconds,
+        "parameters": MetadataValue.json(result.parameters),
+        "mlflow_run": MetadataValue.url(mlflow.run_url(run_id, experiment_id)),
+    }
+    return Output(reference, metadata=metadata)
+
+
+def _values(metrics: Any) -> dict[str, float]:
+    from dataclasses import asdict
+
+    return asdict(metrics)
+
+
+def _log(
+    mlflow: MlflowTracking, experiment_id: str, parent: str, result: "MemberResult", dagster_run_id: str
+) -> str:
+    """A nested run for the member, and one below it for each fold."""
+    from usedcars_assets.registry.tracking import log, named, nested_run
+
+    client = mlflow.client()
+    with nested_run(client, experiment_id, parent, result.name, dagster_run_id) as run_id:
+        for fold, (metrics, seconds) in enumerate(zip(result.fold_metrics, result.fold_seconds, strict=True)):
+            name = f"{result.name}-fold-{fold}"
+            with nested_run(client, experiment_id, run_id, name, dagster_run_id) as fold_run:
+                values = {**named("validation", metrics), "training_seconds": seconds}
+                log(client, fold_run, parameters=result.parameters, metrics=values, tags={"fold": str(fold)})
+        log(
+            client,
+            run_id,
+            parameters=result.parameters,
+            metrics={
+                **named("train", result.train_metrics),
+                **named("test", result.test_metrics),
+                **{f"cv_{name}_mean": value for name, value in result.cv_mean.items()},
+                **{f"cv_{name}_deviation": value for name, value in result.cv_deviation.items()},
+                "training_seconds": result.training_seconds,
+                "validation_seconds": result.validation_seconds,
+                "smearing": result.smearing,
+            },
+            tags={"member": result.name},
+        )
+    return run_id
