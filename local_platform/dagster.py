@@ -59,13 +59,14 @@ def dagster_services(settings: PlatformSettings) -> tuple[Service, Service]:
         ),
         ports=(settings.port("dagster"),),
         needs=("datanode", "kafka", "mlflow"),
+        starts_at_once=True,  # loading the code takes a while, and asks nobody
         prepare=prepare,
         ready=partial(_code_ready, settings),
     )
     daemon = Service(
         name="dagster-daemon",
         command=(sys.executable, "-m", "dagster._daemon", "run", *workspace),
-        needs=("dagster-webserver",),
+        needs=("datanode", "kafka", "mlflow", "dagster-webserver"),
         prepare=prepare,
         ready=partial(_daemon_ready, settings),
     )

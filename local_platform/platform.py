@@ -2,11 +2,10 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import tenacity
 
 from local_platform.dagster import dagster_services
 from local_platform.errors import PlatformError
@@ -105,14 +104,7 @@ def bring_up(settings: PlatformSettings, names: Collection[str], report: Report)
         supervisor.reload_configuration()
     else:
         supervisor.start_daemon(configuration)
-    for service in wanted:
-        if service.name not in running:
-            service.prepare()
-            supervisor.start(service.name)
-            report(f"{service.name}: starting")
-        _wait_until_ready(settings, supervisor, service)
-        service.finish()
-        report(f"{service.name}: ready" + (f" on {_listed(service.ports)}" if service.ports else ""))
+    _start_in_order(settings, supervisor, wanted, running, report)
 
 
 def take_down(settings: PlatformSettings, report: Report) -> None:
@@ -204,28 +196,53 @@ def _stop_leftovers(settings: PlatformSettings, report: Report) -> None:
         )
 
 
-def _wait_until_ready(settings: PlatformSettings, supervisor: Supervisor, service: Service) -> None:
-    log = settings.logs_folder / f"{service.name}.log"
+def _start_in_order(
+    settings: PlatformSettings,
+    supervisor: Supervisor,
+    wanted: Sequence[Service],
+    running: Collection[str],
+    report: Report,
+) -> None:
+    """Start each service as soon as those it needs are ready, side by side, until all are."""
+    ready: set[str] = set()
+    waiting_since: dict[str, float] = {}
+    while len(ready) < len(wanted):
+        for service in wanted:
+            name = service.name
+            if name in ready:
+                continue
+            if name not in waiting_since:
+                if not service.starts_at_once and not ready.issuperset(service.needs):
+                    continue
+                if name not in running:
+                    service.prepare()
+                    supervisor.start(name)
+                    report(f"{name}: starting")
+                waiting_since[name] = time.monotonic()
+            missing = _what_is_missing(settings, supervisor, service)
+            if missing is None:
+                service.finish()
+                ready.add(name)
+                report(f"{name}: ready" + (f" on {_listed(service.ports)}" if service.ports else ""))
+            elif time.monotonic() - waiting_since[name] > settings.ready_timeout_seconds:
+                raise PlatformError(
+                    f"{name} is not ready after {settings.ready_timeout_seconds:.0f} s ({missing}): "
+                    f"read {_log(settings, service)}"
+                )
+        time.sleep(PROBE_EVERY_SECONDS)
 
-    def missing() -> str | None:
-        state = supervisor.states()[service.name]
-        if state.state == "FATAL":
-            raise PlatformError(
-                f"{service.name} ends again and again ({_last_line(log)}): read {log}, then 'make up' again"
-            )
-        return service.ready()
 
-    try:
-        tenacity.Retrying(
-            retry=tenacity.retry_if_result(lambda said: said is not None),
-            wait=tenacity.wait_fixed(PROBE_EVERY_SECONDS),
-            stop=tenacity.stop_after_delay(settings.ready_timeout_seconds),
-        )(missing)
-    except tenacity.RetryError as error:
+def _what_is_missing(settings: PlatformSettings, supervisor: Supervisor, service: Service) -> str | None:
+    if supervisor.states()[service.name].state == "FATAL":
+        log = _log(settings, service)
         raise PlatformError(
-            f"{service.name} is not ready after {settings.ready_timeout_seconds:.0f} s "
-            f"({error.last_attempt.result()}): read {log}"
-        ) from error
+            f"{service.name} ends again and again ({_last_line(log)}): read {log}, then 'make up' again"
+        )
+    return service.ready()
+
+
+def _log(settings: PlatformSettings, service: Service) -> Path:
+    return settings.logs_folder / f"{service.name}.log"
 
 
 def _last_line(log: Path) -> str:

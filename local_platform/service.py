@@ -19,6 +19,7 @@ class Service:
     """One process of the platform.
 
     `ready` answers None when the service can be used, and otherwise what is missing, in words.
+    It is of use only with those that it `needs`, and starts after them unless it `starts_at_once`.
     `prepare` runs before the process starts, `finish` after it is ready; both may run any number of times.
     """
 
@@ -27,6 +28,7 @@ class Service:
     ready: Callable[[], str | None]
     ports: tuple[int, ...] = ()
     needs: tuple[str, ...] = ()
+    starts_at_once: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[], None] = no_preparation
     finish: Callable[[], None] = no_preparation

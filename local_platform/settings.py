@@ -80,7 +80,7 @@ class PlatformSettings(BaseSettings):
     serving_alias: str = Field(default="serving", description="alias of the version that serving runs")
 
     ready_timeout_seconds: float = Field(
-        default=120, gt=0, description="how long one service may take until it is ready"
+        default=240, gt=0, description="how long one service may take until it is ready"
     )
     stop_timeout_seconds: int = Field(default=30, gt=0, description="how long one service may take to stop")
     least_free_disk_mb: int = Field(
