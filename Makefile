@@ -41,4 +41,8 @@ test: lint types imports ## everything that must hold, against real services
 test-unit: $(INSTALLED) ## what needs no services
 	$(BIN)/pytest tests/unit
 
+bench: $(INSTALLED) ## what is measured: the demo in a fresh clone, reading and cleaning a batch
+	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python benchmarks/etl.py
+
 include local_platform/platform.mk
