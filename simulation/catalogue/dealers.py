@@ -1,0 +1,154 @@
+"""Dealers: where they are, which make's franchise they hold, how dear they are.
+
+The same dealers in every data set: they are drawn once from a fixed seed, not from the data set's.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulation.catalogue.vehicles import load_catalogue
+
+_SEED: Final = 20_200_914
+_INDEPENDENT_DEALERS: Final = 1600
+_FRANCHISE_DEALERS: Final = 2600
+# Price level of a state against the others (logarithmic), regressed on the real sample of seven states.
+_STATE_PRICES: Final = {
+    "FL": -0.019,
+    "CA": 0.024,
+    "PA": 0.0125,
+    "OH": -0.008,
+    "AK": 0.04,
+    "HI": 0.05,
+    "PR": 0.06,
+}
+_SURNAMES: Final = tuple(
+    [
+        "Anderson",
+        "Baker",
+        "Bennett",
+        "Brooks",
+        "Carter",
+        "Coleman",
+        "Davis",
+        "Evans",
+        "Foster",
+        "Garcia",
+        "Gray",
+        "Hall",
+        "Harris",
+        "Hughes",
+        "Jenkins",
+        "Kelly",
+        "King",
+        "Lewis",
+        "Long",
+        "Martin",
+        "Miller",
+        "Moore",
+        "Murphy",
+        "Nelson",
+        "Parker",
+        "Perry",
+        "Price",
+        "Reed",
+        "Rivera",
+        "Rogers",
+        "Russell",
+        "Sanders",
+        "Scott",
+        "Simmons",
+        "Stewart",
+        "Sullivan",
+        "Taylor",
+        "Turner",
+        "Walker",
+        "Ward",
+        "Watson",
+        "West",
+        "White",
+        "Wilson",
+        "Wood",
+        "Young",
+    ]
+)
+_INDEPENDENT_NAMES: Final = (
+    "{surname} Auto Sales", "{city} Motors", "{surname} & Sons Auto", "Autos of {city}", "{surname} Pre-Owned, Inc.",
+    "{city} Car Outlet", "private seller",
+)  # fmt: skip
+_FRANCHISE_NAMES: Final = (
+    "{surname} {make}", "{make} of {city}", "{city} {make}", "{surname} {make} of {city}", "{surname} Auto Group {make}",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Dealers:
+    """Columns of the dealers, sorted by franchise; the independent ones last.
+
+    `starts[m]:starts[m + 1]` are the dealers of `makes[m]`; `price` is the logarithm of a dealer's price level.
+    """
+
+    makes: Sequence[str]
+    starts: NDArray[np.int64]
+    franchise: Sequence[str]
+    name: Sequence[str]
+    city: Sequence[str]
+    state: Sequence[str]
+    zip_code: Sequence[str]
+    latitude: NDArray[np.float64]
+    longitude: NDArray[np.float64]
+    rating: NDArray[np.float64]
+    price: NDArray[np.float64]
+    size: NDArray[np.float64]
+
+
+@cache
+def load_dealers() -> Dealers:
+    """The dealers of the outside world."""
+    rng = np.random.default_rng(_SEED)
+    text = files("simulation.catalogue").joinpath("places.csv").read_text(encoding="utf-8")
+    places = list(csv.DictReader(text.splitlines()))
+    shares: dict[str, float] = {}
+    for model in load_catalogue().models:
+        shares[model.make] = shares.get(model.make, 0.0) + model.new_weight + 0.2 * model.used_weight
+    makes = sorted(shares)
+    counts = [max(4, round(_FRANCHISE_DEALERS * shares[make] / sum(shares.values()))) for make in makes]
+    franchise = [make for make, count in zip(makes, counts, strict=True) for _ in range(count)]
+    franchise += [""] * _INDEPENDENT_DEALERS
+    total = len(franchise)
+    weights = np.array([float(place["weight"]) for place in places])
+    where = [places[index] for index in rng.choice(len(places), total, p=weights / weights.sum())]
+    surnames = rng.choice(_SURNAMES, total)
+    patterns = [
+        rng.choice(
+            _FRANCHISE_NAMES if make else _INDEPENDENT_NAMES,
+            p=None if make else [0.25, 0.2, 0.15, 0.15, 0.12, 0.11, 0.02],
+        )
+        for make in franchise
+    ]
+    names = [
+        str(pattern).format(surname=surname, make=make, city=place["city"])
+        for pattern, surname, make, place in zip(patterns, surnames, franchise, where, strict=True)
+    ]
+    state_prices = np.array([_STATE_PRICES.get(place["state"], 0.0) for place in where])
+    independent = np.array([not make for make in franchise])
+    return Dealers(
+        makes=makes,
+        starts=np.concatenate([[0], np.cumsum(counts)]),
+        franchise=franchise,
+        name=names,
+        city=[place["city"] for place in where],
+        state=[place["state"] for place in where],
+        zip_code=[str(rng.choice(place["zips"].split())) for place in where],
+        latitude=np.array([float(place["latitude"]) for place in where]) + rng.normal(0, 0.02, total),
+        longitude=np.array([float(place["longitude"]) for place in where]) + rng.normal(0, 0.02, total),
+        rating=np.clip(rng.normal(4.25, 0.5, total), 1, 5),
+        price=state_prices + rng.normal(0, 0.03, total) - 0.03 * independent,
+        size=rng.lognormal(0, 0.8, total),
+    )
