@@ -13,12 +13,13 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 from pyspark.ml.regression import LinearRegressionModel
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
 from usedcars_assets.pipeline.errors import PipelineError
 from usedcars_assets.pipeline.evaluation import Metrics, evaluate
 from usedcars_assets.pipeline.linear_models import linear_model
+from usedcars_assets.pipeline.smearing import smearing_estimates
 
 MEMBER_PREDICTIONS = "member_predictions"
 LOG_PRICE_PREDICTION = "log_price_prediction"
@@ -70,7 +71,7 @@ def train_stack(
         for column, weight in zip(columns, weights, strict=True):
             stacked = stacked + sf.col(column) * float(weight)
         log_prices = {_STACK: stacked, **{name: sf.col(f"prediction_{name}") for name in names}}
-        smearing = _smearing(unseen, log_prices)
+        smearing = smearing_estimates(unseen, log_prices)
         prices = {name: sf.exp(log_price) * smearing[name] for name, log_price in log_prices.items()}
         of_unseen = {name: evaluate(unseen, price) for name, price in prices.items()}
         of_test = {name: evaluate(test, price) for name, price in prices.items()}
@@ -143,12 +144,3 @@ def _non_negative_least_squares(
                 best, least = np.zeros(len(means)), error
                 best[chosen] = solution
     return best, target_mean - float(best @ means)
-
-
-def _smearing(rows: DataFrame, log_prices: Mapping[str, Column]) -> dict[str, float]:
-    means = {
-        name: sf.avg(sf.exp(sf.col("log_price") - log_price)).alias(name)
-        for name, log_price in log_prices.items()
-    }
-    found = rows.agg(*means.values()).collect()[0]
-    return {name: float(found[name]) for name in log_prices}

@@ -3,6 +3,7 @@
 Chen and Guestrin, "XGBoost: a scalable tree boosting system", 2016.
 """
 
+import logging
 from typing import Any
 
 from pyspark.ml import Model
@@ -11,6 +12,9 @@ from xgboost.spark import SparkXGBRegressor
 
 from usedcars_assets.pipeline.members.member import Member, Parameters
 from usedcars_assets.pipeline.tree_conversion import spark_trees
+
+# It writes its settings at INFO for every fit; they are logged with the training.
+logging.getLogger("XGBoost-PySpark").setLevel(logging.WARNING)
 
 DEFAULTS: Parameters = {
     "n_estimators": 200,

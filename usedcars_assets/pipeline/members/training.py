@@ -16,6 +16,7 @@ from usedcars_assets.pipeline.errors import PipelineError
 from usedcars_assets.pipeline.evaluation import Metrics, evaluate, mean_and_deviation, metrics_by_slice
 from usedcars_assets.pipeline.members import MEMBERS
 from usedcars_assets.pipeline.members.member import Member, Parameters
+from usedcars_assets.pipeline.smearing import smearing_estimates
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class MemberResult:
     """A trained base model and what it is worth; a context manager, as its predictions are cached.
 
     model: JVM stage, the member's vector to `prediction_<name>`, log price; trained on all training rows.
-    smearing: what to multiply exp(prediction) with for the expected price (see `smearing_estimate`).
+    smearing: what to multiply exp(prediction) with for the expected price (see `smearing`).
     out_of_fold: listing_id, fold, price, log_price, prediction_<name>, by models that saw no row of the fold.
     test_predictions: listing_id, price, prediction_<name>, by `model`.
     fold_metrics: of each fold's rows, in the order of the folds, by the model that did not see them.
@@ -113,7 +114,7 @@ def train_member(
             ),
         ).persist()
         cached.append(out_of_fold)
-        smearing = smearing_estimate(out_of_fold, prediction)
+        smearing = smearing_estimates(out_of_fold, {name: sf.col(prediction)})[name]
         in_usd = sf.exp(prediction) * smearing
         fold_metrics = list(metrics_by_slice(out_of_fold, "fold", in_usd).values())
         train_metrics = evaluate(model.transform(rows), in_usd)
@@ -152,13 +153,3 @@ def _chosen(member: Member, parameters: Parameters) -> dict[str, float | int | s
             f"{member.name} has no parameter {', '.join(unknown)}: use {', '.join(sorted(member.defaults))}."
         )
     return {**member.defaults, **parameters}
-
-
-def smearing_estimate(predictions: DataFrame, prediction: str) -> float:
-    """The mean of exp(log price - prediction): exp of a mean log price is less than the mean price.
-
-    Duan, "Smearing estimate: a nonparametric retransformation method", JASA 78, 1983. Estimated on rows that
-    the predicting model did not see.
-    """
-    mean = predictions.agg(sf.avg(sf.exp(sf.col("log_price") - sf.col(prediction)))).collect()[0][0]
-    return float(mean)
