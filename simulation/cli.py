@@ -13,15 +13,16 @@ from rich.console import Console
 from rich.progress import Progress
 
 from simulation.errors import SimulationError
-from simulation.lake import open_lake, upload_batch
+from simulation.lake import batch_is_complete, open_lake, upload_batch
 from simulation.settings import SimulationSettings
+from simulation.splitting import split_listings
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_show_locals=False
 )
 _Parameters = ParamSpec("_Parameters")
 
-InputFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)]
+InputFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="Raw CSV file.")]
 
 
 @app.callback()
@@ -74,6 +75,49 @@ def upload(
     """Upload a CSV file to HDFS as one batch; it becomes visible when it is complete."""
     folder = upload_batch(open_lake(SimulationSettings()), file, batch, replace=replace)
     typer.echo(f"{file} is in HDFS as {folder}")
+
+
+@app.command()
+@_told_in_one_sentence
+def split(
+    file: InputFile,
+    output: Annotated[Path, typer.Option(file_okay=False, help="Folder for the parts.")],
+    batches: Annotated[int, typer.Option(min=1, max=500, help="Batches to train on.")] = 10,
+    test_fraction: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Share of the cars in test.csv.")
+    ] = 0.1,
+) -> None:
+    """Split a raw file, generated or real, into batches and a test part; a car is in one part only."""
+    for name, rows in split_listings(file, output, batches, test_fraction).rows.items():
+        typer.echo(f"{rows:>12,} listings in {output / name}")
+
+
+@app.command()
+@_told_in_one_sentence
+def drop(
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="Folder of batch-*.csv files.")
+    ],
+    interval: Annotated[float, typer.Option(min=0.0, help="Seconds from one batch to the next.")] = 60.0,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace batches that are there already.")
+    ] = False,
+) -> None:
+    """Upload the batches of a folder one by one; those that are in HDFS already are passed over."""
+    files = sorted(folder.glob("batch-*.csv"))
+    if not files:
+        raise SimulationError(
+            f"There is no batch-*.csv in {folder}: cut a file with the command split first."
+        )
+    lake = open_lake(SimulationSettings())
+    waiting = 0.0
+    for file in files:
+        if not replace and batch_is_complete(lake, file.stem):
+            typer.echo(f"{file.stem} is in HDFS already")
+            continue
+        time.sleep(waiting)
+        typer.echo(f"{file} is in HDFS as {upload_batch(lake, file, file.stem, replace=replace)}")
+        waiting = interval
 
 
 if __name__ == "__main__":

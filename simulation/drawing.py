@@ -10,16 +10,31 @@ from numpy.typing import NDArray
 from simulation import pricing
 from simulation.catalogue.dealers import load_dealers
 from simulation.catalogue.vehicles import Catalogue, load_catalogue
-from simulation.text_pools import COLOURS, INTERIORS, LEVELS, SALES_TALK, load_text_pools
+from simulation.text_pools import LEVELS, SALES_TALK, load_text_pools
 
 Draws = dict[str, NDArray[Any]]
 
 NEW_SHARE: Final = 0.469
 _NEW_YEARS: Final = {2019: 0.03, 2020: 0.86, 2021: 0.11}
 _USED_YEARS: Final = {
-    2021: 0.001, 2020: 0.062, 2019: 0.185, 2018: 0.18, 2017: 0.3, 2016: 0.08, 2015: 0.07, 2014: 0.05, 2013: 0.04,
-    2012: 0.032, 2011: 0.027, 2010: 0.019, 2009: 0.013, 2008: 0.015, 2007: 0.012, 2006: 0.01, 2005: 0.008,
-}  # fmt: skip
+    2021: 0.001,
+    2020: 0.062,
+    2019: 0.185,
+    2018: 0.18,
+    2017: 0.3,
+    2016: 0.08,
+    2015: 0.07,
+    2014: 0.05,
+    2013: 0.04,
+    2012: 0.032,
+    2011: 0.027,
+    2010: 0.019,
+    2009: 0.013,
+    2008: 0.015,
+    2007: 0.012,
+    2006: 0.01,
+    2005: 0.008,
+}
 _OLDER: Final = 0.82  # each year before 2005 against the next
 _FIRST_SCRAPE: Final = np.datetime64("2020-09-09")
 # Listing ids are an arithmetic progression modulo a prime: unique within a data set, scattered between seeds.
@@ -27,14 +42,18 @@ _ID_PRIME, _ID_STEP, _FIRST_ID = 149_999_957, 47_055_833, 133_000_000
 _SAME_LISTING_AGAIN: Final = 0.002
 _SAME_CAR_RELISTED: Final = 0.002
 _OUTLIERS: Final = 0.0004  # of each kind
+_ABSURD: Final = {
+    "price": [1.0, 165.0, 1_234_567.0, 3_299_995.0],
+    "mileage": [999_999.0, 10_000_000.0, 99_999_988.0],
+    "shown_year": [1901, 1915, 2049, 2107],
+}
 # Rates that hold among used cars with a history.
 _HISTORY_MISSING_USED: Final = 0.012
-_EXTREME_COLOURS: Final = {"YELLOW": 0.02, "ORANGE": 0.015, "GOLD": -0.02, "BROWN": -0.01, "WHITE": 0.004}
 
 
 @dataclass(frozen=True)
 class _Supply:
-    """Cumulated weights: (model, year, new) triples, vehicles within their model; what a vehicle brings along."""
+    """What can be listed: weights, cumulated, of (model, year, new) triples and of vehicles in a model."""
 
     catalogue: Catalogue
     model: NDArray[np.int64]
@@ -87,10 +106,7 @@ def _supply() -> _Supply:
         list_price=np.array([vehicle.price for vehicle in vehicles]),
         level=np.array([vehicle.level for vehicle in vehicles]),
         depreciation=np.array(
-            [
-                pricing.DEPRECIATION.get(m.make, 1.0) * pricing.BODY_DEPRECIATION.get(m.body, 1.0)
-                for m in models
-            ]
+            [catalogue.depreciation[m.make] * pricing.BODY_DEPRECIATION.get(m.body, 1.0) for m in models]
         ),
         make=np.array([makes[model.make] for model in models]),
     )
@@ -143,7 +159,10 @@ def _mileage(
 
 def _days_on_market(rng: np.random.Generator, is_new: NDArray[np.bool_]) -> NDArray[np.int64]:
     middle, spread = np.where(is_new, 58.0, 30.0), np.where(is_new, 1.15, 1.1)
-    return np.minimum(middle * np.exp(spread * rng.standard_normal(len(is_new))), 3_500).astype(np.int64)
+    days: NDArray[np.int64] = np.minimum(
+        middle * np.exp(spread * rng.standard_normal(len(is_new))), 3_500
+    ).astype(np.int64)
+    return days
 
 
 def _history(rng: np.random.Generator, draws: Draws) -> None:
@@ -156,7 +175,7 @@ def _history(rng: np.random.Generator, draws: Draws) -> None:
     draws["salvage"] = known & (rng.random(rows) < 0.004 + 0.09 * draws["frame_damaged"])
     draws["theft_title"] = known & (rng.random(rows) < 0.003)
     draws["fleet"] = known & (rng.random(rows) < np.where((age > 0) & (age < 4), 0.3, 0.1))
-    draws["is_cab"] = known & (rng.random(rows) < 0.35 * draws["fleet"] + 0.02)
+    draws["isCab"] = known & (rng.random(rows) < 0.35 * draws["fleet"] + 0.02)
     draws["owners"] = np.minimum(1 + rng.poisson(np.clip(0.16 * (age - 1), 0.02, 3)), 9)
     # 3 % of the listings have a history, but no count of owners.
     draws["owners_known"] = known & (rng.random(rows) >= 0.057)
@@ -165,12 +184,12 @@ def _history(rng: np.random.Generator, draws: Draws) -> None:
 
 
 def _colours(rng: np.random.Generator, draws: Draws) -> NDArray[np.float64]:
-    rows = len(draws["year"])
-    draws["colour"] = _pick(rng, np.cumsum([share for share, _ in COLOURS.values()]), rows)
+    rows, pools = len(draws["year"]), load_text_pools()
+    draws["colour"] = _pick(rng, np.cumsum(pools.colour_shares), rows)
     draws["shade"] = rng.integers(0, 1 << 20, rows)
-    draws["interior"] = (len(INTERIORS) * rng.random(rows) ** 2).astype(np.int64)
-    effects: NDArray[np.float64] = np.array([_EXTREME_COLOURS.get(colour, 0.0) for colour in COLOURS])
-    return effects[draws["colour"]]
+    draws["interior"] = (len(pools.interiors) * rng.random(rows) ** 2).astype(np.int64)
+    effects: NDArray[np.float64] = pools.colour_prices[draws["colour"]]
+    return effects
 
 
 def _put_outliers(rng: np.random.Generator, draws: Draws) -> None:
@@ -186,7 +205,7 @@ def _put_outliers(rng: np.random.Generator, draws: Draws) -> None:
 
 
 def _repeat_listings(rng: np.random.Generator, draws: Draws) -> Draws:
-    """Some listings come again as they are, some cars under another listing id and price; all from earlier rows."""
+    """Some listings come again as they are, some cars under another listing id and price."""
     rows = len(draws["year"])
     luck, positions = rng.random(rows), np.arange(rows)
     earlier = np.maximum(positions - rng.integers(1, 500, rows), 0)
@@ -198,8 +217,15 @@ def _repeat_listings(rng: np.random.Generator, draws: Draws) -> Draws:
     return repeated
 
 
+def _shop_prices(rng: np.random.Generator, price: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Whole dollars, most of them with the endings that dealers like."""
+    taste = np.where(price > 4_000, rng.random(len(price)), 1.0)
+    endings = [np.round(price, -2) + 95, np.round(price, -3) - 5]
+    return np.select([taste < 0.35, taste < 0.6], endings, np.round(price))
+
+
 def draw_listings(rng: np.random.Generator, first_row: int, rows: int, id_origin: int) -> Draws:
-    """Numbers of `rows` listings that begin at `first_row` of the data set; every array has one entry a listing."""
+    """Numbers of `rows` listings from `first_row` of the data set on; every array has one entry a listing."""
     supply, pools, dealers = _supply(), load_text_pools(), load_dealers()
     kind = _pick(rng, supply.cumulated, rows)
     draws: Draws = {"model": supply.model[kind], "year": supply.year[kind], "is_new": supply.is_new[kind]}
@@ -219,7 +245,7 @@ def draw_listings(rng: np.random.Generator, first_row: int, rows: int, id_origin
     draws["options"] = (level * (LEVELS - 1)).round().astype(np.int64) * sets + rng.integers(0, sets, rows)
     draws["features"] = rng.integers(0, len(pools.features), rows)
     draws["talk"] = rng.integers(0, len(SALES_TALK), (2, rows)).T
-    noise = pricing.log_prices(
+    logarithm = pricing.log_prices(
         rng,
         list_price=supply.list_price[vehicle],
         is_new=is_new,
@@ -237,14 +263,8 @@ def draw_listings(rng: np.random.Generator, first_row: int, rows: int, id_origin
         days_on_market=draws["days_on_market"].astype(float),
         colour=colour_effect,
     )
-    price = np.maximum(np.exp(noise), 500)
-    ending = rng.random(rows)
-    cents = np.where(
-        ending < 0.35,
-        np.round(price, -2) + 95,
-        np.where(ending < 0.6, np.round(price, -3) - 5, np.round(price)),
-    )
-    draws["price"] = np.maximum(np.where(price > 4_000, cents, np.round(price)), 400.0)
+    price = np.maximum(np.exp(logarithm), 500.0)
+    draws["price"] = _shop_prices(rng, price)
     saving = rng.exponential(1100, rows) * np.sqrt(price / 26_000)
     draws["savings"] = np.where(is_new | (rng.random(rows) < 0.022), 0, saving).astype(np.int64)
     positions = first_row + np.arange(rows, dtype=np.int64)

@@ -25,7 +25,7 @@ def listing_chunks(rows: int, seed: int) -> Iterator[tuple[int, bytes]]:
 
 
 def generate_listings(path: Path, rows: int, seed: int) -> Iterator[int]:
-    """Write the file and yield the count of rows written so far; the file appears under its name when complete."""
+    """Write the file and yield the count of rows so far; it appears under its name when complete."""
     attempt = path.with_name(f".{path.name}.{os.getpid()}")
     written = 0
     try:

@@ -103,7 +103,7 @@ def _with_retries(lake: Lake, call: Callable[[], None]) -> None:
 
 
 def _rename(lake: Lake, source: str, target: str) -> None:
-    """Rename onto a name that is free: HDFS moves into an existing folder, and answers a refusal with `false`."""
+    """Rename onto a free name: HDFS moves into an existing folder, and answers a refusal with `false`."""
     if lake.files.exists(target):
         raise SimulationError(
             f"HDFS folder {target} appeared while it was written: see what else writes that batch."
@@ -139,7 +139,7 @@ def _write_file(lake: Lake, source: Path, target: str) -> None:
     length, written = source.stat().st_size, lake.files.info(target)["size"]
     if written != length:
         raise SimulationError(
-            f"HDFS holds {written} of the {length} bytes of {source}: upload it again when nothing else writes it."
+            f"HDFS holds {written} of the {length} bytes of {source}: upload it again, and let nothing write it."
         )
 
 
@@ -150,6 +150,13 @@ def _publish(lake: Lake, staging: str, target: str, displaced: str) -> None:
             _rename(lake, target, displaced)
         _rename(lake, staging, target)
     lake.files.open(f"{target}/{_MARKER}", "wb", replication=lake.replication).close()
+
+
+def batch_is_complete(lake: Lake, batch: str) -> bool:
+    """Whether HDFS holds the batch whole."""
+    found: list[bool] = []
+    _with_retries(lake, lambda: found.append(bool(lake.files.exists(f"{lake.incoming}/{batch}/{_MARKER}"))))
+    return found[-1]
 
 
 def upload_batch(lake: Lake, source: Path, batch: str, *, replace: bool = False) -> str:

@@ -1,6 +1,7 @@
 """What a listing is priced at, in logarithms of dollars.
 
-The numbers come from a regression within equal configurations on a sample of the published file (docs/simulation.md).
+The numbers come from a regression within equal configurations on a sample of the published file, see
+docs/simulation.md.
 """
 
 from typing import Final
@@ -17,15 +18,7 @@ _AGE_EFFECTS: Final = np.array(
 )
 _PER_10K_MILES: Final = -0.037
 _NEW_AGAINST_LIST: Final = -0.03
-# How fast a make's cars lose value, against the average of 1.
-DEPRECIATION: Final = {
-    "Toyota": 0.72, "Honda": 0.85, "Subaru": 0.85, "Lexus": 0.95, "Porsche": 0.9, "Jeep": 0.9, "Mazda": 1.0,
-    "Ram": 0.9, "GMC": 0.9, "Chevrolet": 1.0, "Ford": 1.0, "Dodge": 1.05, "Chrysler": 1.3, "Nissan": 1.1,
-    "Hyundai": 1.1, "Kia": 1.1, "Volkswagen": 1.25, "Mitsubishi": 1.2, "Buick": 1.3, "Cadillac": 1.5,
-    "Lincoln": 1.5, "INFINITI": 1.4, "Acura": 1.2, "BMW": 1.45, "Mercedes-Benz": 1.35, "Audi": 1.4, "Volvo": 1.3,
-    "Land Rover": 1.3, "Jaguar": 1.6, "Maserati": 1.7, "Alfa Romeo": 1.5, "FIAT": 1.5, "MINI": 1.3, "Tesla": 1.0,
-    "Genesis": 1.4,
-}  # fmt: skip
+# How fast cars of a body lose value, against the average of 1; makes: catalogue/makes.csv.
 BODY_DEPRECIATION: Final = {
     "Pickup Truck": 0.75,
     "Sedan": 1.08,
@@ -38,6 +31,8 @@ _FRAME_DAMAGE: Final = -0.11
 _SALVAGE: Final = -0.28
 _FLEET: Final = -0.025
 _OWNER: Final = -0.015
+_MONTH_ON_MARKET: Final = -0.008
+_MODEL_YEAR: Final = 0.045
 _CERTIFIED: Final = 0.025
 _OPTION: Final = 0.007
 _NOISE_NEW: Final = 0.045
@@ -69,7 +64,7 @@ def log_prices(
     mileage_effect = _PER_10K_MILES * 15 * np.tanh(mileage / 150_000)
     used = depreciation * (age_effect + mileage_effect) + _OWNER * (owners - 1) + _CERTIFIED * certified
     used = used + _ACCIDENT * accidents + _FRAME_DAMAGE * frame_damaged + _SALVAGE * salvage + _FLEET * fleet
-    new = 0.045 * (year - 2020.0)
+    new = _MODEL_YEAR * (year - 2020.0)
     noise = rng.standard_normal(len(year)) * np.where(is_new, _NOISE_NEW, _NOISE_USED)
     common = (
         _NEW_AGAINST_LIST

@@ -14,25 +14,40 @@ from simulation.catalogue.dealers import load_dealers
 from simulation.catalogue.vehicles import DRIVES, Engine, Vehicle, load_catalogue
 from simulation.drawing import Draws
 from simulation.listing_format import COLUMNS, csv_field, escaped
-from simulation.text_pools import COLOURS, INTERIORS, SALES_TALK, load_text_pools
-from simulation.vin import ALPHABET, MANUFACTURERS, model_year_codes, with_check_digits
+from simulation.text_pools import SALES_TALK, load_text_pools
+from simulation.vin import ALPHABET, model_year_codes, with_check_digits
 
 Mask = NDArray[np.bool_]
 
 # Shares of missing values over the 3,000,040 published rows.
 MISSING: Final = {
-    "engine_type": 0.0335, "horsepower": 0.0575, "power": 0.1605, "torque": 0.1726, "length": 0.0531,
-    "city_fuel_economy": 0.1638, "wheel_system": 0.0489, "mileage": 0.0481, "transmission": 0.0214, "trimId": 0.0386,
-    "description": 0.026, "main_picture_url": 0.123, "major_options": 0.0667, "seller_rating": 0.0136,
-    "body_type": 0.0045, "fuel_type": 0.0276, "sp_id": 0.000032,
-}  # fmt: skip
+    "engine_type": 0.0335,
+    "horsepower": 0.0575,
+    "power": 0.1605,
+    "torque": 0.1726,
+    "length": 0.0531,
+    "city_fuel_economy": 0.1638,
+    "wheel_system": 0.0489,
+    "mileage": 0.0481,
+    "transmission": 0.0214,
+    "trimId": 0.0386,
+    "description": 0.026,
+    "main_picture_url": 0.123,
+    "major_options": 0.0667,
+    "seller_rating": 0.0136,
+    "body_type": 0.0045,
+    "fuel_type": 0.0276,
+    "sp_id": 0.000032,
+}
 _BED_OF_PICKUPS, _CABIN_OF_PICKUPS = 0.05, 0.15
+_HISTORY: Final = ("fleet", "frame_damaged", "has_accidents", "isCab", "salvage", "theft_title")
+_DIMENSIONS: Final = ("length", "wheelbase", "width", "height", "front_legroom", "back_legroom")
 _SPEEDS: Final = {"A": "{}-Speed Automatic Overdrive", "M": "{}-Speed Manual", "DCT": "{}-Speed Dual Clutch"}
 
 
 @dataclass(frozen=True)
 class _Pools:
-    """Ready strings to take from, by model, vehicle or dealer; and what vehicles and models lack of themselves."""
+    """Ready strings to take from, by model, vehicle or dealer; and what vehicles lack by nature."""
 
     by_model: dict[str, pa.Array]
     by_vehicle: dict[str, pa.Array]
@@ -40,6 +55,8 @@ class _Pools:
     features: pa.Array
     options: pa.Array
     talk: pa.Array
+    colours: pa.Array
+    interiors: pa.Array
     shades: pa.Array
     shade_starts: NDArray[np.int64]
     shade_counts: NDArray[np.int64]
@@ -110,8 +127,7 @@ def _vehicle_pools(vehicles: Iterable[Vehicle]) -> dict[str, pa.Array]:
 def _pools() -> _Pools:
     catalogue, dealers, texts = load_catalogue(), load_dealers(), load_text_pools()
     models, vehicles, engines = catalogue.models, catalogue.vehicles, [v.engine for v in catalogue.vehicles]
-    sizes = ("length", "wheelbase", "width", "height", "front_legroom", "back_legroom")
-    by_model = {size: _strings(_inches(model.dimensions[size]) for model in models) for size in sizes}
+    by_model = {size: _strings(_inches(model.dimensions[size]) for model in models) for size in _DIMENSIONS}
     tanks = [model.dimensions["tank"] for model in models]
     by_model["fuel_tank_volume"] = _strings("--" if tank == "-" else f"{tank} gal" for tank in tanks)
     by_model["maximum_seating"] = _strings(f"{model.dimensions['seats']} seats" for model in models)
@@ -133,9 +149,11 @@ def _pools() -> _Pools:
         "sp_id": _strings(str(41_000 + 83 * index) for index in range(len(dealers.name))),
         "sp_name": _strings(dealers.name),
     }
-    counts = np.array([len(names) for _, names in COLOURS.values()])
+    counts = np.array([len(names) for names in texts.shades])
     alphabet = np.frombuffer(ALPHABET.encode(), np.uint8)
-    heads = np.array([list(MANUFACTURERS[models[v.model].make].encode()) for v in vehicles], np.uint8)
+    heads = np.array(
+        [list(catalogue.manufacturers[models[v.model].make].encode()) for v in vehicles], np.uint8
+    )
     codes = np.array([[v.model % 33, v.model // 33 % 33] for v in vehicles])
     return _Pools(
         by_model=by_model,
@@ -144,7 +162,9 @@ def _pools() -> _Pools:
         features=pa.array([escaped(text) for text in texts.features]),
         options=_strings(texts.options),
         talk=pa.array([escaped(text) for text in SALES_TALK]),
-        shades=_strings(name for _, names in COLOURS.values() for name in names),
+        colours=pa.array(texts.colours),
+        interiors=_strings(texts.interiors),
+        shades=_strings(name for names in texts.shades for name in names),
         shade_starts=np.cumsum(counts) - counts,
         shade_counts=counts,
         without_engine=np.array([engine.electric for engine in engines]),
@@ -216,10 +236,10 @@ def _columns(draws: Draws) -> dict[str, pa.Array]:
     columns |= {name: pool.take(dealer) for name, pool in pools.by_dealer.items()}
     columns["engine_cylinders"] = columns["engine_type"]
     colour = draws["colour"]
-    columns["listing_color"] = pa.array(list(COLOURS)).take(pa.array(colour))
+    columns["listing_color"] = pools.colours.take(pa.array(colour))
     shade = pools.shade_starts[colour] + draws["shade"] % pools.shade_counts[colour]
     columns["exterior_color"] = pools.shades.take(pa.array(shade))
-    columns["interior_color"] = _strings(INTERIORS).take(pa.array(draws["interior"]))
+    columns["interior_color"] = pools.interiors.take(pa.array(draws["interior"]))
     columns["vin"] = _vins(draws, pools)
     columns["description"] = _descriptions(draws, pools)
     columns["major_options"] = pools.options.take(pa.array(draws["options"]))
@@ -239,9 +259,8 @@ def _columns(draws: Draws) -> dict[str, pa.Array]:
         "https://static.cargurus.com/images/forsale/",
         *(day, "/18/53/", _whole(draws["year"]), columns["slug"], _whole(draws["picture"]), "-152x114.jpeg"),
     )
-    for name, source in {"fleet": "fleet", "frame_damaged": "frame_damaged", "has_accidents": "has_accidents",
-                         "isCab": "is_cab", "salvage": "salvage", "theft_title": "theft_title"}.items():  # fmt: skip
-        columns[name] = _shown(_truth(draws[source]), draws["history"])
+    for name in _HISTORY:
+        columns[name] = _shown(_truth(draws[name]), draws["history"])
     columns["owner_count"] = _shown(_decimal(draws["owners"]), draws["owners_known"])
     columns["is_cpo"] = _shown(_truth(draws["certified"]), draws["certified"])
     columns["is_oemcpo"] = _shown(_truth(draws["by_maker"]), draws["by_maker"])
@@ -263,10 +282,10 @@ def _hide_missing(columns: dict[str, pa.Array], draws: Draws, pools: _Pools) -> 
         ("engine_displacement", "horsepower"): _missing("horsepower", gaps[:, 0], engine),
         ("power",): _missing("power", gaps[:, 0]),
         ("torque",): _missing("torque", gaps[:, 0], pools.without_torque[vehicle]),
-        ("back_legroom", "front_legroom", "fuel_tank_volume", "height", "length", "maximum_seating", "wheelbase", "width"):
-            _missing("length", gaps[:, 1]),
-        ("city_fuel_economy", "highway_fuel_economy"):
-            _missing("city_fuel_economy", gaps[:, 2], pools.without_economy[vehicle]),
+        (*_DIMENSIONS, "fuel_tank_volume", "maximum_seating"): _missing("length", gaps[:, 1]),
+        ("city_fuel_economy", "highway_fuel_economy"): _missing(
+            "city_fuel_economy", gaps[:, 2], pools.without_economy[vehicle]
+        ),
         ("wheel_system", "wheel_system_display"): _missing("wheel_system", gaps[:, 3]),
         ("mileage",): gaps[:, 4] < np.where(draws["is_new"], 0.08, 0.02),
         ("transmission", "transmission_display"): _missing("transmission", gaps[:, 5]),
@@ -278,7 +297,7 @@ def _hide_missing(columns: dict[str, pa.Array], draws: Draws, pools: _Pools) -> 
         ("body_type",): _missing("body_type", gaps[:, 11]),
         ("fuel_type",): _missing("fuel_type", gaps[:, 12]),
         ("sp_id",): _missing("sp_id", gaps[:, 15]),
-    }  # fmt: skip
+    }
     for names, missing in without.items():
         for name in names:
             columns[name] = _shown(columns[name], ~missing)

@@ -39,15 +39,3 @@ def is_valid(vin: str) -> bool:
 def model_year_codes(years: NDArray[np.int64]) -> NDArray[np.uint8]:
     """The tenth character of each model year, as ASCII codes."""
     return np.frombuffer(MODEL_YEARS.encode("ascii"), np.uint8)[(years - 1980) % len(MODEL_YEARS)]
-
-
-# World manufacturer identifiers of cars sold in the USA, one a make.
-MANUFACTURERS: Final = {
-    "Acura": "19U", "Alfa Romeo": "ZAR", "Audi": "WA1", "BMW": "5UX", "Buick": "KL4", "Cadillac": "1GY",
-    "Chevrolet": "1G1", "Chrysler": "2C4", "Dodge": "2C3", "FIAT": "ZFB", "Ford": "1FM", "GMC": "3GK",
-    "Genesis": "KMT", "Honda": "1HG", "Hyundai": "5NP", "INFINITI": "JN1", "Jaguar": "SAD", "Jeep": "1C4",
-    "Kia": "5XY", "Land Rover": "SAL", "Lexus": "JTH", "Lincoln": "5LM", "MINI": "WMW", "Maserati": "ZAM",
-    "Mazda": "JM1", "Mercedes-Benz": "55S", "Mercury": "2ME", "Mitsubishi": "JA4", "Nissan": "1N4", "Pontiac": "1G2",
-    "Porsche": "WP1", "Ram": "1C6", "Saturn": "5GZ", "Scion": "JTK", "Subaru": "JF2", "Tesla": "5YJ", "Toyota": "4T1",
-    "Volkswagen": "3VW", "Volvo": "YV4",
-}  # fmt: skip

@@ -28,70 +28,30 @@ _STATE_PRICES: Final = {
     "HI": 0.05,
     "PR": 0.06,
 }
-_SURNAMES: Final = tuple(
-    [
-        "Anderson",
-        "Baker",
-        "Bennett",
-        "Brooks",
-        "Carter",
-        "Coleman",
-        "Davis",
-        "Evans",
-        "Foster",
-        "Garcia",
-        "Gray",
-        "Hall",
-        "Harris",
-        "Hughes",
-        "Jenkins",
-        "Kelly",
-        "King",
-        "Lewis",
-        "Long",
-        "Martin",
-        "Miller",
-        "Moore",
-        "Murphy",
-        "Nelson",
-        "Parker",
-        "Perry",
-        "Price",
-        "Reed",
-        "Rivera",
-        "Rogers",
-        "Russell",
-        "Sanders",
-        "Scott",
-        "Simmons",
-        "Stewart",
-        "Sullivan",
-        "Taylor",
-        "Turner",
-        "Walker",
-        "Ward",
-        "Watson",
-        "West",
-        "White",
-        "Wilson",
-        "Wood",
-        "Young",
-    ]
-)
-_INDEPENDENT_NAMES: Final = (
-    "{surname} Auto Sales", "{city} Motors", "{surname} & Sons Auto", "Autos of {city}", "{surname} Pre-Owned, Inc.",
-    "{city} Car Outlet", "private seller",
-)  # fmt: skip
+_INDEPENDENT_NAMES: Final = {
+    "{surname} Auto Sales": 0.25,
+    "{city} Motors": 0.2,
+    "{surname} & Sons Auto": 0.15,
+    "Autos of {city}": 0.15,
+    "{surname} Pre-Owned, Inc.": 0.12,
+    "{city} Car Outlet": 0.11,
+    "private seller": 0.02,
+}
 _FRANCHISE_NAMES: Final = (
-    "{surname} {make}", "{make} of {city}", "{city} {make}", "{surname} {make} of {city}", "{surname} Auto Group {make}",
-)  # fmt: skip
+    "{surname} {make}",
+    "{make} of {city}",
+    "{city} {make}",
+    "{surname} {make} of {city}",
+    "{surname} Auto Group {make}",
+)
 
 
 @dataclass(frozen=True)
 class Dealers:
     """Columns of the dealers, sorted by franchise; the independent ones last.
 
-    `starts[m]:starts[m + 1]` are the dealers of `makes[m]`; `price` is the logarithm of a dealer's price level.
+    `starts[m]:starts[m + 1]` are the dealers of `makes[m]`; `price` is the logarithm of a dealer's level of
+    prices, `rating` goes from 1 to 5; `franchise` is empty for an independent dealer.
     """
 
     makes: Sequence[str]
@@ -105,15 +65,17 @@ class Dealers:
     longitude: NDArray[np.float64]
     rating: NDArray[np.float64]
     price: NDArray[np.float64]
-    size: NDArray[np.float64]
+
+
+def _lines(name: str) -> list[str]:
+    return files("simulation.catalogue").joinpath(name).read_text(encoding="utf-8").splitlines()
 
 
 @cache
 def load_dealers() -> Dealers:
     """The dealers of the outside world."""
     rng = np.random.default_rng(_SEED)
-    text = files("simulation.catalogue").joinpath("places.csv").read_text(encoding="utf-8")
-    places = list(csv.DictReader(text.splitlines()))
+    places = list(csv.DictReader(_lines("places.csv")))
     shares: dict[str, float] = {}
     for model in load_catalogue().models:
         shares[model.make] = shares.get(model.make, 0.0) + model.new_weight + 0.2 * model.used_weight
@@ -124,12 +86,11 @@ def load_dealers() -> Dealers:
     total = len(franchise)
     weights = np.array([float(place["weight"]) for place in places])
     where = [places[index] for index in rng.choice(len(places), total, p=weights / weights.sum())]
-    surnames = rng.choice(_SURNAMES, total)
+    surnames = rng.choice(_lines("surnames.txt"), total)
     patterns = [
-        rng.choice(
-            _FRANCHISE_NAMES if make else _INDEPENDENT_NAMES,
-            p=None if make else [0.25, 0.2, 0.15, 0.15, 0.12, 0.11, 0.02],
-        )
+        rng.choice(_FRANCHISE_NAMES)
+        if make
+        else rng.choice(list(_INDEPENDENT_NAMES), p=list(_INDEPENDENT_NAMES.values()))
         for make in franchise
     ]
     names = [
@@ -150,5 +111,4 @@ def load_dealers() -> Dealers:
         longitude=np.array([float(place["longitude"]) for place in where]) + rng.normal(0, 0.02, total),
         rating=np.clip(rng.normal(4.25, 0.5, total), 1, 5),
         price=state_prices + rng.normal(0, 0.03, total) - 0.03 * independent,
-        size=rng.lognormal(0, 0.8, total),
     )

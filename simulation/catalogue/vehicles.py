@@ -1,10 +1,11 @@
 """Every vehicle that can be listed: a model with one trim, engine, drive and transmission.
 
-`models.csv` holds one line a model generation. Its notation: years `2015-2020`; weights of new and used listings;
-price of the base trim when new, in dollars; inches, gallons (`-`: not published); `name:weight` lists of drives and
-transmissions; engines `V6F 3.5 290@6500 255@4000 17/24 66 +0` (cylinders with F flex fuel, H hybrid, D diesel,
-B biodiesel; litres, power and torque at revolutions, city and highway economy, weight, price); trims
-`name:price:weight`.
+`models.csv` holds one line a model generation. Its notation: years `2015-2020`; weights of new and used
+listings; price of the base trim when new, in dollars; inches, gallons (`-`: not published); drives and
+transmissions `name:weight`; engines `V6F 3.5 290@6500 255@4000 17/24 66 +0` (cylinders with F flex fuel,
+H hybrid, D diesel, B biodiesel; litres, power and torque at revolutions, city and highway economy, weight,
+price); trims `name:price:weight`. `makes.csv` holds each make's world manufacturer identifier, and how fast
+its cars lose value against the average of 1.
 """
 
 import csv
@@ -102,6 +103,8 @@ class Model:
 class Catalogue:
     """Models and vehicles; the vehicles of model m are `vehicles[starts[m]:starts[m + 1]]`."""
 
+    manufacturers: Mapping[str, str]
+    depreciation: Mapping[str, float]
     models: Sequence[Model]
     vehicles: Sequence[Vehicle]
     starts: NDArray[np.int64]
@@ -173,12 +176,11 @@ def _vehicles(index: int, row: Mapping[str, str], trim_numbers: Iterator[int]) -
             engine_rank = _rank(engine.price, [other.price for other in engines])
             pull = math.exp(4 * _ENGINE_FOLLOWS_TRIM * (level - 0.5) * (engine_rank - 0.5))
             named = any(sign in trim_name for sign in (*_ALL_WHEELS, *_TWO_WHEELS))
+            shown_drive = "" if named or len(drives) == 1 else f" {drive.replace('4X2', 'RWD')}"
             yield Vehicle(
                 model=index,
                 trim=number,
-                trim_name=trim_name
-                if named or len(drives) == 1
-                else f"{trim_name} {drive.replace('4X2', 'RWD')}",
+                trim_name=trim_name + shown_drive,
                 level=level,
                 engine=engine,
                 drive=drive,
@@ -192,11 +194,15 @@ def _vehicles(index: int, row: Mapping[str, str], trim_numbers: Iterator[int]) -
             )
 
 
+def _table(name: str) -> list[dict[str, str]]:
+    text = files("simulation.catalogue").joinpath(name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
 @cache
 def load_catalogue() -> Catalogue:
     """The catalogue of the package."""
-    text = files("simulation.catalogue").joinpath("models.csv").read_text(encoding="utf-8")
-    rows = list(csv.DictReader(text.splitlines()))
+    makes, rows = _table("makes.csv"), _table("models.csv")
     trim_numbers = itertools.count()
     models: list[Model] = []
     vehicles: list[Vehicle] = []
@@ -219,4 +225,10 @@ def load_catalogue() -> Catalogue:
         )
         vehicles.extend(_vehicles(index, row, trim_numbers))
         starts.append(len(vehicles))
-    return Catalogue(models, vehicles, np.array(starts))
+    return Catalogue(
+        manufacturers={make["make"]: make["manufacturer"] for make in makes},
+        depreciation={make["make"]: float(make["depreciation"]) for make in makes},
+        models=models,
+        vehicles=vehicles,
+        starts=np.array(starts),
+    )
