@@ -120,5 +120,47 @@ def drop(
         waiting = interval
 
 
+@app.command()
+@_told_in_one_sentence
+def ask(
+    file: InputFile,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="Listings to ask for.")] = 100,
+    rate: Annotated[float, typer.Option(min=0.001, max=10_000, help="Requests a second.")] = 10.0,
+    price_delay: Annotated[
+        float, typer.Option(min=0.0, help="Seconds from a request to its true price.")
+    ] = 5.0,
+    prices: Annotated[bool, typer.Option("--prices/--no-prices", help="Send the true prices at all.")] = True,
+    timeout: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for the last answers.")] = 30.0,
+    json_output: Annotated[
+        Path | None, typer.Option("--json", dir_okay=False, help="File for answers and summary as JSON.")
+    ] = None,
+    show: Annotated[int, typer.Option(min=0, help="Cars in the printed table.")] = 20,
+) -> None:
+    """Ask for the prices of a file's listings, tell the true ones later, and compare.
+
+    Exits with 1 when something stays unanswered.
+    """
+    from simulation.asking import ask as ask_prices
+    from simulation.asking import read_questions
+    from simulation.report import price_table, summary_lines, write_json
+
+    conversation = ask_prices(
+        read_questions(file, limit),
+        SimulationSettings(),
+        rate=rate,
+        price_delay=price_delay if prices else None,
+        timeout=timeout,
+    )
+    if json_output is not None:
+        write_json(conversation, json_output)
+    console = Console()
+    if show:
+        console.print(price_table(conversation, show))
+    for line in summary_lines(conversation):
+        console.print(line)
+    if conversation.undelivered or any(question.answer is None for question in conversation.questions):
+        raise typer.Exit(1)
+
+
 if __name__ == "__main__":
     app()

@@ -139,7 +139,7 @@ def _write_file(lake: Lake, source: Path, target: str) -> None:
     length, written = source.stat().st_size, lake.files.info(target)["size"]
     if written != length:
         raise SimulationError(
-            f"HDFS holds {written} of the {length} bytes of {source}: upload it again, and let nothing write it."
+            f"HDFS holds {written} of the {length} bytes of {source}: let nothing write it, upload it again."
         )
 
 

@@ -1,7 +1,6 @@
 """A raw file cut into batches to train on and a part to ask prices for.
 
-Records are cut as bytes and passed on unchanged; a quoted field may hold line ends. Memory is bounded, whatever the
-length of the file.
+Records are cut as bytes and passed on unchanged; a quoted field may hold line ends. Memory is bounded.
 """
 
 import csv
@@ -30,8 +29,8 @@ class Split:
 
 
 def csv_records(path: Path, block: int = _BLOCK) -> Iterator[bytes]:
-    """The records of a CSV file with their line ends, the header first; blank lines are left out."""
-    # Quotes inside a field are doubled (RFC 4180), so that counting all of them tells whether a field is open.
+    """The records of a CSV file with their line ends, the header first; no blank lines."""
+    # Quotes inside a field are doubled (RFC 4180): counting all of them tells whether a field is open.
     rest, inside = bytearray(), False
     with path.open("rb") as file:
         if file.read(len(_UTF8_MARK)) != _UTF8_MARK:
@@ -46,8 +45,8 @@ def csv_records(path: Path, block: int = _BLOCK) -> Iterator[bytes]:
                     rest.clear()
                 elif len(rest) > _LONGEST_RECORD:
                     raise SimulationError(
-                        f"{path} has a record of over {_LONGEST_RECORD >> 20} MiB, most likely behind a quote that "
-                        "is never closed: mend the file."
+                        f"{path} has a record of over {_LONGEST_RECORD >> 20} MiB, most likely behind "
+                        "a quote that is never closed: mend the file."
                     )
     if inside:
         raise SimulationError(f"{path} ends inside a quoted field: it is cut off, get the whole file.")
@@ -88,7 +87,7 @@ def _checked_header(path: Path, header: bytes) -> None:
 
 
 def split_listings(path: Path, folder: Path, batches: int, test_fraction: float) -> Split:
-    """Write `batch-0001.csv` and so on, and `test.csv`, each with the header; they appear when all are complete."""
+    """Write `batch-0001.csv` and so on, and `test.csv`, each with the header; they appear when complete."""
     records = csv_records(path)
     header = next(records, b"")
     _checked_header(path, header)
