@@ -198,7 +198,7 @@ def ask(
     price_delay: float | None,
     timeout: float,
 ) -> Conversation:
-    """Send the requests at `rate` a second, `price_delay` seconds after each its true price; read the answers.
+    """Send requests at `rate` a second, `price_delay` seconds after each its true price; read the answers.
 
     Waits up to `timeout` seconds after the last message for answers still due. No delay: no prices are sent.
     """

@@ -149,7 +149,11 @@ def _publish(lake: Lake, staging: str, target: str, displaced: str) -> None:
         if lake.files.exists(target):
             _rename(lake, target, displaced)
         _rename(lake, staging, target)
-    lake.files.open(f"{target}/{_MARKER}", "wb", replication=lake.replication).close()
+    _mark_complete(lake, target)
+
+
+def _mark_complete(lake: Lake, folder: str) -> None:
+    lake.files.open(f"{folder}/{_MARKER}", "wb", replication=lake.replication).close()
 
 
 def batch_is_complete(lake: Lake, batch: str) -> bool:

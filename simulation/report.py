@@ -42,7 +42,7 @@ def _percentile(values: list[float], share: float) -> float | None:
 
 
 def summarise(conversation: Conversation) -> dict[str, Any]:
-    """Counts, errors in dollars (MAPE as a share), latencies in seconds; null where there is nothing to tell."""
+    """Counts, errors in dollars (MAPE a share), latencies in seconds; null where there is nothing."""
     questions = conversation.questions
     pairs = [(price, q.true_price) for q in questions if (price := _price(q)) is not None and q.true_price]
     errors = [abs(price - true) for price, true in pairs]
