@@ -57,6 +57,11 @@ def run_application(
 def watch_query(query: StreamingQuery, stop: Event) -> None:
     """Return when `stop` is set. Raises QueryFailedError when the query ends before."""
     while not stop.wait(0.25):
-        if not query.isActive:
-            error = query.exception()
-            raise QueryFailedError(f"the query ended by itself: {error or 'without an error'}")
+        check_query(query)
+
+
+def check_query(query: StreamingQuery) -> None:
+    """Raise QueryFailedError when the query has ended."""
+    if not query.isActive:
+        error = query.exception()
+        raise QueryFailedError(f"the query ended by itself: {error or 'without an error'}")

@@ -87,3 +87,7 @@ def _reason(error: Exception) -> str:
 def _fail(reason: str) -> NoReturn:
     typer.echo(reason, err=True)
     raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    app()

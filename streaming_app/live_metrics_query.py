@@ -35,16 +35,21 @@ def live_metrics(answered: DataFrame, prices: DataFrame, settings: LiveMetricsSe
     """Join answers with the prices set for them, and measure the error by window and model version.
 
     `answered` as of answered_prices, `prices` with request_id, set_price (USD), priced_at. A price counts in
-    the windows of its own time. Of the windows that hold the last price only the one that ends first is kept,
-    the figures of a whole window's length. Versions together are the version `all`. Columns: window_start,
-    window_end, model_version, count, mae, rmse, bias, median_absolute_error (USD), mape (a fraction), r2.
+    the windows of its own time, and only the first one of a request counts. Of the windows that hold the last
+    price only the one that ends first is kept, the figures of a whole window's length. Versions together are
+    the version `all`. Columns: window_start, window_end, model_version, count, mae, rmse, bias and
+    median_absolute_error (USD), mape (a fraction), r2.
     """
     lateness = settings.live_metrics_lateness
     answered = answered.withWatermark("answered_at", lateness)
-    prices = prices.withWatermark("priced_at", lateness).withColumnRenamed("request_id", "priced_request_id")
+    first_prices = (
+        prices.withWatermark("priced_at", settings.live_metrics_price_delay)
+        .dropDuplicatesWithinWatermark(["request_id"])
+        .withColumnRenamed("request_id", "priced_request_id")
+    )
     error = sf.col("predicted") - sf.col("set_price")
     priced = answered.join(
-        prices,
+        first_prices,
         sf.expr(
             "request_id = priced_request_id "
             f"AND priced_at >= answered_at - INTERVAL {lateness} "

@@ -7,7 +7,7 @@ was asked, and the last answer of a partition tells the first request without on
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from kafka import KafkaAdminClient, KafkaConsumer
@@ -43,11 +43,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class _Floor:
-    """What the consumer group keeps of a partition, beside its offset in the metadata of the commit."""
+    """What the consumer group keeps of a partition: the committed offset, and the rest as its metadata.
 
-    next_offset: int
-    topic_id: str  # of the requests topic the offset belongs to
+    It is kept at the predictions topic, because Kafka forgets what was committed for a deleted topic.
+    """
+
     answers_from: int  # offset in the predictions topic below which answers belong to an earlier topic
+    topic_id: str  # of the requests topic
+    next_offset: int  # the request to resume from at least
 
 
 class OutputLog:
@@ -99,18 +102,18 @@ class OutputLog:
     def resume(self) -> Progress:
         """Find where to resume, and take note of the requests topic's identity.
 
-        A requests topic that was deleted and made anew is told by its id, kept in the committed metadata: it
-        is answered from its beginning, and answers to its predecessor no longer count. To be called by the
+        A requests topic that was deleted and made anew is told by its id, kept in the consumer group: it is
+        answered from its beginning, and answers to its predecessor no longer count. To be called by the
         active process before it starts to answer.
         """
         for p in self.partitions():
             floor = self._floor(p)
             if floor is None:
-                self._commit(p, 0, _Floor(0, self._topic_id, 0))
+                self._commit(p, _Floor(0, self._topic_id, 0))
             elif floor.topic_id != self._topic_id:
                 log.warning("requests_topic_made_anew", topic=self._requests, partition=p)
                 answered = TopicPartition(self._predictions, p)
-                self._commit(p, 0, _Floor(0, self._topic_id, self._end(answered)))
+                self._commit(p, _Floor(self._end(answered), self._topic_id, 0))
         return self.progress()
 
     def progress(self) -> Progress:
@@ -139,22 +142,26 @@ class OutputLog:
         for p, next_offset in progress.next_offsets.items():
             floor = self._floor(p)
             if floor is not None and floor.next_offset < next_offset:
-                self._commit(p, next_offset, floor)
+                self._commit(p, replace(floor, next_offset=next_offset))
 
     def _end(self, partition: TopicPartition) -> int:
         return int(self._consumer.end_offsets([partition])[partition])
 
     def _floor(self, partition: int) -> _Floor | None:
-        committed = self._consumer.committed(TopicPartition(self._requests, partition), metadata=True)
-        if committed is None:
+        committed = self._consumer.committed(TopicPartition(self._predictions, partition), metadata=True)
+        if committed is None or " " not in committed.metadata:
             return None
-        topic_id, _, answers_from = committed.metadata.partition(" ")
-        return _Floor(committed.offset, topic_id or self._topic_id, int(answers_from or 0))
+        topic_id, next_offset = committed.metadata.split(" ", 1)
+        return _Floor(committed.offset, topic_id, int(next_offset))
 
-    def _commit(self, partition: int, next_offset: int, floor: _Floor) -> None:
-        metadata = f"{floor.topic_id} {floor.answers_from}"
+    def _commit(self, partition: int, floor: _Floor) -> None:
+        metadata = f"{floor.topic_id} {floor.next_offset}"
         self._consumer.commit(
-            {TopicPartition(self._requests, partition): OffsetAndMetadata(next_offset, metadata, -1)}
+            {
+                TopicPartition(self._predictions, partition): OffsetAndMetadata(
+                    floor.answers_from, metadata, -1
+                )
+            }
         )
 
     def _last_answered(self, partition: TopicPartition, answers_from: int) -> int | None:

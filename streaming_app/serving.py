@@ -3,7 +3,6 @@
 Run by `python -m streaming_app.serving`; settings are environment variables (streaming_app.settings).
 """
 
-import os
 import shutil
 import threading
 import time
@@ -16,8 +15,10 @@ import structlog
 from kafka.errors import KafkaError
 from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
 
-from streaming_app.application import run_application, watch_query
+from streaming_app.application import check_query, run_application, watch_query
+from streaming_app.checkpoints import clear_left_checkpoints, new_checkpoint
 from streaming_app.health import Status
 from streaming_app.model_registry import (
     ServedModel,
@@ -47,7 +48,7 @@ def serve(settings: ServingSettings, metrics: ServingMetrics, stop: Event, statu
     """
     output_log = wait_for(lambda: _connect(settings), stop, (KafkaError, OSError), report=status.not_ready)
     spark, model, served = _fit_model(settings, stop, status)
-    checkpoint = _new_checkpoint(settings)
+    checkpoint = new_checkpoint(settings.checkpoint_folder, spark)
     try:
         _answer(settings, stop, status, metrics, output_log, spark, model, served, checkpoint)
     finally:
@@ -115,6 +116,8 @@ def _answer(
 ) -> None:
     """Run the query until `stop` is set. Raises QueryFailedError when it ends by itself."""
     _check_cores(spark, settings, output_log.partitions())
+    # A process that was killed may have a JVM left that answers on for a moment: the log is read after it.
+    wait_for(partial(clear_left_checkpoints, settings.checkpoint_folder), stop, (), longest_pause=0.25)
     if stop.is_set():
         raise StoppedError
     progress = output_log.resume()
@@ -122,6 +125,7 @@ def _answer(
     try:
         log.info("serving", model=served.name, version=served.version, from_offsets=progress.next_offsets)
         remember_served(settings, served)
+        wait_for(lambda: _check_runs(spark, query, len(progress.next_offsets)), stop, (), longest_pause=0.25)
         metrics.started(query, served.version)
         status.ready()
         threading.Thread(
@@ -146,6 +150,15 @@ def _check_cores(spark: SparkSession, settings: ServingSettings, partitions: lis
         )
 
 
+def _check_runs(spark: SparkSession, query: StreamingQuery, partitions: int) -> None:
+    """Raise NotYetError until a task runs for every partition; QueryFailedError when the query has ended."""
+    check_query(query)
+    tracker = spark.sparkContext.statusTracker()
+    running = (tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds())
+    if not any(stage and stage.numActiveTasks >= partitions for stage in running):
+        raise NotYetError("the query is starting")
+
+
 def _keep_books(stop: Event, output_log: OutputLog, metrics: ServingMetrics) -> None:
     """Follow the progress for the metrics, and commit it now and then as the floor of the next start."""
     committed_at = 0.0
@@ -158,27 +171,6 @@ def _keep_books(stop: Event, output_log: OutputLog, metrics: ServingMetrics) -> 
                 committed_at = time.monotonic()
         except (KafkaError, NotYetError, TopicsError, OSError) as error:
             log.warning("progress_unknown", reason=str(error)[:300])
-
-
-def _new_checkpoint(settings: ServingSettings) -> Path:
-    """A fresh folder for this process's query; those of processes that are no more are removed."""
-    settings.checkpoint_folder.mkdir(parents=True, exist_ok=True)
-    for left in settings.checkpoint_folder.iterdir():
-        if left.name.isdigit() and not _runs(int(left.name)):
-            shutil.rmtree(left, ignore_errors=True)
-    checkpoint = settings.checkpoint_folder / str(os.getpid())
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    return checkpoint
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def main() -> None:

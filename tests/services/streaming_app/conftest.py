@@ -1,0 +1,286 @@
+"""Processes of the streaming application on topics, models and folders of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pandas as pd
+import psutil
+import pytest
+import requests
+from confluent_kafka import Consumer, Producer, TopicPartition
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
+from mlflow import MlflowClient
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+from pyspark.ml import Pipeline, PipelineModel
+from pyspark.ml.feature import SQLTransformer, VectorAssembler
+from pyspark.ml.regression import LinearRegression
+from pyspark.sql import SparkSession
+
+PARTITIONS = 2
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec("string", "listing")]),
+    outputs=Schema(
+        [ColSpec("double", "price"), ColSpec("string", "rejection"), ColSpec("string", "rejection_field")]
+    ),
+)
+EXAMPLE = {"year": 2010, "mileage": 50_000}
+
+
+def price_pipeline(spark: SparkSession, price: str = "greatest(raw_price, 100D)") -> PipelineModel:
+    """A plain Spark pipeline from a listing to a price, with a rule of its own."""
+    read = """
+        SELECT *, try_cast(get_json_object(listing, '$.year') AS double) AS year,
+            coalesce(try_cast(get_json_object(listing, '$.mileage') AS double), 0D) AS mileage FROM __THIS__
+    """
+    judge = """
+        SELECT *, coalesce(year, 2015D) AS known_year,
+            CASE WHEN year IS NULL THEN 'missing_year' END AS rejection,
+            CASE WHEN year IS NULL THEN 'year' END AS rejection_field FROM __THIS__
+    """
+    finish = f"SELECT *, CASE WHEN rejection IS NULL THEN {price} END AS price FROM __THIS__"  # noqa: S608
+    rows = [
+        (json.dumps({"year": 2000 + n % 20, "mileage": n * 997 % 150_000}), 5000.0 + 800 * (n % 20) + n % 13)
+        for n in range(400)
+    ]
+    return Pipeline(
+        stages=[
+            SQLTransformer(statement=read),
+            SQLTransformer(statement=judge),
+            VectorAssembler(inputCols=["known_year", "mileage"], outputCol="features"),
+            LinearRegression(labelCol="true_price", predictionCol="raw_price"),
+            SQLTransformer(statement=finish),
+        ]
+    ).fit(spark.createDataFrame(pd.DataFrame(rows, columns=["listing", "true_price"])))
+
+
+@dataclass
+class Registry:
+    """Registers pipelines as versions of models in the platform's MLflow."""
+
+    spark: SparkSession
+    client: MlflowClient
+
+    def register(
+        self, name: str, pipeline: PipelineModel | None = None, signature: ModelSignature = SIGNATURE
+    ) -> str:
+        import mlflow
+
+        mlflow.set_experiment("streaming application tests")
+        with mlflow.start_run():
+            logged = mlflow.spark.log_model(
+                pipeline or price_pipeline(self.spark),
+                artifact_path="model",
+                signature=signature,
+                input_example=pd.DataFrame({"listing": [json.dumps(EXAMPLE)]}),
+                registered_model_name=name,
+                pip_requirements=["pyspark"],
+            )
+        return str(logged.registered_model_version)
+
+    def pipeline(self, price: str) -> PipelineModel:
+        return price_pipeline(self.spark, price)
+
+    def serve(self, name: str, version: str) -> None:
+        self.client.set_registered_model_alias(name, "serving", version)
+
+
+@pytest.fixture(scope="session")
+def registry(platform: Any, spark: SparkSession) -> Registry:
+    import mlflow
+
+    mlflow.set_tracking_uri(platform.environment["USEDCARS_MLFLOW_TRACKING_URI"])
+    return Registry(spark, MlflowClient())
+
+
+@pytest.fixture(scope="session")
+def served_model(registry: Registry) -> str:
+    """The name of a registered model whose version 1 has the alias."""
+    name = f"price-{uuid4().hex[:8]}"
+    registry.serve(name, registry.register(name))
+    return name
+
+
+@dataclass
+class Process:
+    """A process of the streaming application, with its health page."""
+
+    process: "subprocess.Popen[bytes]"
+    port: int
+    log_file: Path
+    children: list[psutil.Process] = field(default_factory=list)
+
+    def health(self, check: str) -> tuple[int, str]:
+        answer = requests.get(f"http://127.0.0.1:{self.port}/health/{check}", timeout=5)
+        return answer.status_code, answer.text.strip()
+
+    def metrics(self) -> str:
+        return requests.get(f"http://127.0.0.1:{self.port}/metrics", timeout=5).text
+
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def await_ready(self, seconds: float = 90) -> "Process":
+        return self.await_health(lambda code, _: code == 200, seconds)
+
+    def await_health(self, good: Callable[[int, str], bool], seconds: float = 90) -> "Process":
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log()}"
+            try:
+                if good(*self.health("ready")):
+                    self.children = psutil.Process(self.process.pid).children(recursive=True)
+                    return self
+            except requests.ConnectionError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError(f"not within {seconds} s:\n{self.log()}")
+
+    def kill(self) -> None:
+        """As the kernel does it: no farewell."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def terminate(self) -> int:
+        self.process.terminate()
+        return self.process.wait(30)
+
+
+class Room:
+    """Topics, a folder and a port for processes that belong together."""
+
+    def __init__(self, environment: dict[str, str], folder: Path, port: int) -> None:
+        mark = uuid4().hex[:8]
+        self.folder, self.port = folder, port
+        self.requests, self.predictions = f"requests-{mark}", f"predictions-{mark}"
+        self.live_metrics = f"live-metrics-{mark}"
+        self.environment = {
+            **os.environ,
+            **environment,
+            "USEDCARS_HOME": str(folder),
+            "USEDCARS_REQUESTS_TOPIC": self.requests,
+            "USEDCARS_PREDICTIONS_TOPIC": self.predictions,
+            "USEDCARS_LIVE_METRICS_TOPIC": self.live_metrics,
+            "USEDCARS_SERVING_GROUP": f"serving-{mark}",
+            "USEDCARS_SERVING_PORT": str(port),
+            "USEDCARS_LIVE_METRICS_PORT": str(port),
+        }
+        self.brokers = environment["USEDCARS_KAFKA_BOOTSTRAP_SERVERS"]
+        self._started: list[Process] = []
+
+    def create_topics(self, requests: int = PARTITIONS, predictions: int = PARTITIONS) -> None:
+        admin = KafkaAdminClient(bootstrap_servers=self.brokers)
+        admin.create_topics(
+            [
+                NewTopic(self.requests, requests, 1),
+                NewTopic(self.predictions, predictions, 1),
+                NewTopic(self.live_metrics, 1, 1),
+            ],
+            wait_for_metadata=True,
+        )
+        admin.close()
+
+    def start(self, module: str, **environment: str) -> Process:
+        log_file = self.folder / f"{module}-{len(self._started)}.log"
+        with log_file.open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"streaming_app.{module}"],
+                env={**self.environment, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self._started.append(Process(process, self.port, log_file))
+        return self._started[-1]
+
+    def end(self) -> None:
+        for started in self._started:
+            if started.process.poll() is None:
+                started.kill()
+
+    def send(self, *values: bytes | dict[str, Any], partition: int = 0) -> None:
+        producer = Producer({"bootstrap.servers": self.brokers})
+        for value in values:
+            producer.produce(
+                self.requests, value if isinstance(value, bytes) else json.dumps(value), partition=partition
+            )
+        producer.flush()
+
+    @contextmanager
+    def load(self, rate: int) -> Iterator[list[str]]:
+        """Send price requests at a rate (1/s) while the block lasts; yields the growing list of their ids."""
+        sent: list[str] = []
+        over = threading.Event()
+
+        def run() -> None:
+            producer = Producer({"bootstrap.servers": self.brokers, "linger.ms": 0})
+            began = time.monotonic()
+            while not over.is_set():
+                while len(sent) < (time.monotonic() - began) * rate:
+                    asked = {
+                        "type": "price_request",
+                        "request_id": f"load-{len(sent)}",
+                        "listing": {"year": 2000 + len(sent) % 20, "mileage": len(sent)},
+                    }
+                    producer.produce(self.requests, json.dumps(asked), key=asked["request_id"])
+                    sent.append(str(asked["request_id"]))
+                producer.poll(0)
+                time.sleep(0.002)
+            producer.flush()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield sent
+        finally:
+            over.set()
+            thread.join()
+
+    def answers(self, at_least: int, seconds: float = 60, quiet: float = 2) -> list[dict[str, Any]]:
+        """All answers so far: waits for so many, and then until none has come for `quiet` seconds.
+
+        Adds to each the time at which the broker has it (`logged_at`, seconds) and its output `partition`.
+        """
+        return self.read(self.predictions, at_least, seconds, quiet)
+
+    def read(self, topic: str, at_least: int, seconds: float = 60, quiet: float = 2) -> list[dict[str, Any]]:
+        consumer = Consumer(
+            {"bootstrap.servers": self.brokers, "group.id": "tests", "enable.auto.commit": False}
+        )
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+        found: list[dict[str, Any]] = []
+        deadline, last = time.monotonic() + seconds, time.monotonic()
+        while time.monotonic() < deadline and (len(found) < at_least or time.monotonic() - last < quiet):
+            record = consumer.poll(0.2)
+            if record is not None and record.error() is None:
+                at = record.timestamp()[1] / 1000
+                found.append({**json.loads(record.value()), "logged_at": at, "partition": record.partition()})
+                last = time.monotonic()
+        consumer.close()
+        assert len(found) >= at_least, f"{len(found)} of {at_least} records on {topic} after {seconds} s"
+        return found
+
+
+@pytest.fixture
+def room(platform: Any, tmp_path: Path, served_model: str) -> Iterator[Room]:
+    room = Room(
+        {**platform.environment, "USEDCARS_REGISTERED_MODEL": served_model, "USEDCARS_LOG_FORMAT": "json"},
+        tmp_path,
+        platform.settings.port("serving") + 50,
+    )
+    room.create_topics()
+    yield room
+    room.end()
