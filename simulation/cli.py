@@ -9,6 +9,7 @@ from typing import Annotated, ParamSpec
 
 import structlog
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
@@ -35,8 +36,15 @@ def _told_in_one_sentence(command: Callable[_Parameters, None]) -> Callable[_Par
     def run(*arguments: _Parameters.args, **options: _Parameters.kwargs) -> None:
         try:
             command(*arguments, **options)
-        except SimulationError as error:
+        except (SimulationError, OSError) as error:
             typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(1) from error
+        except ValidationError as error:
+            wrong = "; ".join(f"USEDCARS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+            typer.echo(
+                f"Error: a setting of the environment is wrong, set it right or leave it out: {wrong}",
+                err=True,
+            )
             raise typer.Exit(1) from error
         except KeyboardInterrupt as stop:
             typer.echo("Stopped.", err=True)
