@@ -128,7 +128,7 @@ def _demo_batches(settings: PlatformSettings) -> list[int]:
 def _simulation(settings: PlatformSettings, *arguments: str, show: bool = False) -> None:
     """Call the outside world as a process of its own; raises with its last line when it fails."""
     finished = subprocess.run(
-        [sys.executable, "-m", "simulation", *arguments],
+        [str(Path(sys.executable).with_name("usedcars-simulation")), *arguments],
         env=_environment(settings),
         stdout=None if show else subprocess.PIPE,
         stderr=subprocess.STDOUT,

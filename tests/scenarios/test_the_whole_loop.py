@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(1200)]
 
 ROWS = 9_000
 BATCHES = 3
+SIMULATION = str(Path(sys.executable).with_name("usedcars-simulation"))
 
 
 @dataclass
@@ -52,7 +53,7 @@ class World:
         return self.folder / "parts" / "test.csv"
 
     def simulation(self, *arguments: str) -> None:
-        subprocess.run([sys.executable, "-m", "simulation", *arguments], env=self.environment, check=True)
+        subprocess.run([SIMULATION, *arguments], env=self.environment, check=True)
 
     def upload(self, file: Path, batch: str) -> None:
         self.simulation("upload", str(file), "--batch", batch)
@@ -70,7 +71,7 @@ class World:
         """Begin to ask for prices; the answers are read with `answers`."""
         return subprocess.Popen(
             [
-                *(sys.executable, "-m", "simulation", "ask", str(self.test_part), "--limit", str(count)),
+                *(SIMULATION, "ask", str(self.test_part), "--limit", str(count)),
                 *("--rate", str(rate), "--timeout", "180", "--json", str(self.folder / name)),
             ],
             env=self.environment,
