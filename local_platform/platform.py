@@ -19,9 +19,11 @@ from local_platform.processes import MARKER, memory_of, processes_of, stop_proce
 from local_platform.service import Service, setting_of_port
 from local_platform.settings import HOST, PlatformSettings
 from local_platform.streaming import streaming_services
-from local_platform.supervisor import RUNNING_STATES, Supervisor, write_configuration
+from local_platform.supervisor import RUNNING_STATES, Supervisor, configuration_file, write_configuration
 
 PROBE_EVERY_SECONDS = 0.3
+# What the platform makes in its home folder, the jars aside: nothing else is ever deleted there.
+DATA_FOLDERS = ("dagster", "demo", "hdfs", "kafka", "logs", "mlflow", "run")
 
 Report = Callable[[str], None]
 
@@ -146,19 +148,26 @@ def statuses(settings: PlatformSettings) -> list[ServiceStatus]:
 
 
 def remove_data(settings: PlatformSettings) -> None:
-    """Delete the home folder, but for the jars; nothing may run there any more."""
+    """Delete DATA_FOLDERS of the home folder; nothing may run there any more, and nothing else is touched."""
     if Supervisor(settings).is_up() or any(processes_of(settings.home_folder)):
         raise PlatformError("the platform is running: 'make down' first, then 'make clean'")
     home = settings.home_folder
-    if not home.exists():
+    # A folder of such a name elsewhere (/run, ~/logs) is somebody else's: only Supervisor's configuration,
+    # written by every start, tells a platform's home folder.
+    if not configuration_file(settings).is_file():
+        if home.exists() and any((home / name).exists() for name in DATA_FOLDERS):
+            raise PlatformError(
+                f"{home} was not made by this platform ({configuration_file(settings)} is missing): "
+                "set USEDCARS_HOME to the platform's folder, or delete it yourself if you mean it"
+            )
         return
-    if not any((home / known).exists() for known in ("run", "jars", "hdfs", "kafka")):
-        raise PlatformError(
-            f"{home} does not look like a platform's folder: delete it yourself if you mean it"
-        )
-    for entry in home.iterdir():
-        if entry != settings.jars_folder:
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    # The sign goes last, so that an interrupted call can be made again.
+    for name in (*(name for name in DATA_FOLDERS if name != "run"), "run"):
+        entry = home / name
+        if entry.is_symlink():
+            entry.unlink()
+        elif entry.exists():
+            shutil.rmtree(entry)
 
 
 def _listed(ports: tuple[int, ...]) -> str:

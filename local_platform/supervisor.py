@@ -78,6 +78,11 @@ def _quoted(text: str) -> str:
     return '"' + _escaped(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def configuration_file(settings: PlatformSettings) -> Path:
+    """Where Supervisor's configuration lies."""
+    return settings.run_folder / "supervisord.conf"
+
+
 def write_configuration(
     settings: PlatformSettings, services: Iterable[Service], environment: Mapping[str, str]
 ) -> Path:
@@ -102,7 +107,7 @@ def write_configuration(
             stop_timeout=settings.stop_timeout_seconds,
             logs=logs,
         )
-    file = settings.run_folder / "supervisord.conf"
+    file = configuration_file(settings)
     file.write_text(text)
     return file
 
