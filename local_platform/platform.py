@@ -103,7 +103,12 @@ def bring_up(settings: PlatformSettings, names: Collection[str], report: Report)
     _check_ports(settings, [service for service in wanted if service.name not in running])
     configuration = write_configuration(settings, services, environment_of_services(settings, java))
     if up_already:
-        supervisor.reload_configuration()
+        # What ran with settings that have changed since is started again with the new ones, named or not.
+        if restarted := running & supervisor.reload_configuration():
+            report(f"settings changed: {', '.join(sorted(restarted))} start again")
+            running -= restarted
+            wanted = with_needs(services, restarted | {service.name for service in wanted})
+            _check_ports(settings, [service for service in wanted if service.name not in running])
     else:
         supervisor.start_daemon(configuration)
     _start_in_order(settings, supervisor, wanted, running, report)

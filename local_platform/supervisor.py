@@ -153,14 +153,15 @@ class Supervisor:
             f"read {self._settings.logs_folder / 'supervisord.log'}"
         )
 
-    def reload_configuration(self) -> None:
-        """Take over a changed configuration; a program is added, or replaced where it is not running."""
+    def reload_configuration(self) -> set[str]:
+        """Take over a changed configuration; answers the programs that it stopped because they changed."""
         added, changed, removed = self._proxy.supervisor.reloadConfig()[0]
         for name in removed + changed:
             self._proxy.supervisor.stopProcessGroup(name)
             self._proxy.supervisor.removeProcessGroup(name)
         for name in added + changed:
             self._proxy.supervisor.addProcessGroup(name)
+        return set(changed)
 
     def states(self) -> dict[str, ProgramState]:
         """The state of every program."""

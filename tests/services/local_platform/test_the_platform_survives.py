@@ -80,6 +80,19 @@ def test_a_second_start_does_no_harm(settings: PlatformSettings, lines: list[str
     assert set(first) == {"namenode", "datanode", "kafka"}
 
 
+def test_a_changed_setting_restarts_what_it_concerns_and_nothing_else(
+    settings: PlatformSettings, lines: list[str]
+) -> None:
+    bring_up(settings, SERVICES, print)
+    first = pids(settings)
+    bring_up(settings.model_copy(update={"kafka_heap_mb": 400}), ["namenode"], lines.append)
+    second = pids(settings)
+    assert "settings changed: kafka start again" in lines
+    assert second.keys() == first.keys()
+    assert {name for name in first if first[name] != second[name]} == {"kafka"}
+    bring_up(settings, SERVICES, print)
+
+
 def test_what_is_stored_survives_a_kill_of_every_service(settings: PlatformSettings) -> None:
     bring_up(settings, SERVICES, print)
     address = settings.address("kafka")
