@@ -16,6 +16,7 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from local_platform.errors import PlatformError
+from local_platform.processes import locked
 
 LOCKS = Path(__file__).with_name("jar_locks")
 JAR_SETS = ("hdfs", "kafka", "spark-kafka")
@@ -107,17 +108,27 @@ def class_path(jars_folder: Path, jar_set: str) -> str:
 def fetch_jars(jars_folder: Path, java: str, jar_sets: Iterable[str] = JAR_SETS) -> int:
     """Bring what is missing of the sets into `<jars_folder>/<set>/`; returns how many jars were fetched.
 
-    A set whose marker carries the checksum of its lock is complete and is not looked at again. Jars appear
-    under their name only with the locked checksum, so an interrupted call is simply made again.
+    A set whose marker carries the checksum of its lock, and whose files are all there, is complete: their
+    bytes are not read again. Jars appear under their name only with the locked checksum, so an interrupted
+    call is simply made again; calls at the same time wait for each other.
     """
+    with locked(jars_folder / ".lock"):
+        return _fetch_missing(jars_folder, java, jar_sets)
+
+
+def _fetch_missing(jars_folder: Path, java: str, jar_sets: Iterable[str]) -> int:
     missing: dict[str, tuple[Jar, ...]] = {}
     for jar_set in jar_sets:
         folder, lock = jars_folder / jar_set, LOCKS / f"{jar_set}.lock"
         marker = folder / ".complete"
-        if marker.is_file() and marker.read_text() == sha256_of(lock):
+        jars = locked_jars(jar_set)
+        if (
+            marker.is_file()
+            and marker.read_text() == sha256_of(lock)
+            and all((folder / jar.file_name).is_file() for jar in jars)
+        ):
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        jars = locked_jars(jar_set)
         for stale in set(folder.glob("*.jar")) - {folder / jar.file_name for jar in jars}:
             stale.unlink()
         missing[jar_set] = tuple(jar for jar in jars if not jar.is_intact(folder))
@@ -133,6 +144,9 @@ def fetch_jars(jars_folder: Path, java: str, jar_sets: Iterable[str] = JAR_SETS)
             for jar in jars:
                 arrived = retrieved / jar.group / jar.file_name
                 if sha256_of(arrived) != jar.sha256:
+                    # Ivy would take them from its cache the next time.
+                    for fetched in (retrieved, *works):
+                        shutil.rmtree(fetched)
                     raise PlatformError(
                         f"{jar.coordinate} arrived with another checksum than the locked one: do not use it; "
                         f"run the command again, and if it stays so, ask who changed {jar_set}.lock"

@@ -1,12 +1,27 @@
 """The processes of a platform, also those that an earlier, killed Supervisor left behind."""
 
-from collections.abc import Iterator
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
 # Every process of a platform inherits this variable from Supervisor; its value is the home folder.
 MARKER = "USEDCARS_PLATFORM_PROCESS_OF"
+
+
+@contextmanager
+def locked(file: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold a lock between processes; it ends with its holder, however that ends. `on_wait` tells of waiting."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def processes_of(home_folder: Path) -> Iterator[psutil.Process]:
