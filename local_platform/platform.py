@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from local_platform.java import find_java
 from local_platform.kafka import kafka_service
 from local_platform.mlflow import mlflow_service
 from local_platform.ports import holder_of, is_free
-from local_platform.processes import MARKER, memory_of, processes_of, stop_processes
+from local_platform.processes import MARKER, locked, memory_of, processes_of, stop_processes
 from local_platform.service import Service, setting_of_port
 from local_platform.settings import HOST, PlatformSettings
 from local_platform.streaming import streaming_services
@@ -82,10 +83,16 @@ def bring_up(settings: PlatformSettings, names: Collection[str], report: Report)
     """Start the named services (all when none is named) and wait until each is ready.
 
     What runs already is left alone; what an earlier, half-dead start left behind is stopped first.
+    Another start or stop of the same platform is waited for.
     Raises PlatformError with the remedy when something is in the way.
     """
     java = find_java()
     _check_disk(settings)
+    with _alone(settings, report):
+        _bring_up(settings, java, names, report)
+
+
+def _bring_up(settings: PlatformSettings, java: str, names: Collection[str], report: Report) -> None:
     services = all_services(settings, java)
     wanted = with_needs(services, names)
     report("jars: checking")
@@ -116,6 +123,12 @@ def bring_up(settings: PlatformSettings, names: Collection[str], report: Report)
 
 def take_down(settings: PlatformSettings, report: Report) -> None:
     """Stop every service, Supervisor, and whatever an earlier start left running."""
+    if settings.home_folder.exists():
+        with _alone(settings, report):
+            _take_down(settings, report)
+
+
+def _take_down(settings: PlatformSettings, report: Report) -> None:
     supervisor = Supervisor(settings)
     if supervisor.is_up():
         names = [state.name for state in supervisor.states().values() if state.state in RUNNING_STATES]
@@ -173,6 +186,13 @@ def remove_data(settings: PlatformSettings) -> None:
             entry.unlink()
         elif entry.exists():
             shutil.rmtree(entry)
+
+
+def _alone(settings: PlatformSettings, report: Report) -> AbstractContextManager[None]:
+    return locked(
+        settings.run_folder / ".lock",
+        on_wait=lambda: report("another start or stop of this platform is under way: waiting for it"),
+    )
 
 
 def _listed(ports: tuple[int, ...]) -> str:

@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -70,6 +71,14 @@ def test_a_port_in_use_is_named_with_its_holder_and_the_setting(
         with pytest.raises(PlatformError, match=rf"held by process {os.getpid()} .*USEDCARS_KAFKA_PORT"):
             bring_up(settings, SERVICES, lines.append)
     assert pids(settings) == {}
+
+
+def test_two_starts_at_once_do_no_harm(settings: PlatformSettings, lines: list[str]) -> None:
+    with ThreadPoolExecutor(2) as together:
+        for start in [together.submit(bring_up, settings, SERVICES, lines.append) for _ in range(2)]:
+            start.result()
+    assert any("waiting for it" in line for line in lines)
+    assert set(pids(settings)) == {"namenode", "datanode", "kafka"}
 
 
 def test_a_second_start_does_no_harm(settings: PlatformSettings, lines: list[str]) -> None:
