@@ -5,7 +5,7 @@ from functools import partial
 
 import requests
 
-from local_platform.service import PROBE_TIMEOUT_SECONDS, Service, http_ready
+from local_platform.service import PROBE_TIMEOUT_SECONDS, Service, ask, http_ready
 from local_platform.settings import HOST, PlatformSettings
 
 # One training at a time: the machine's cores are shared with serving. A run whose process is gone is marked
@@ -77,7 +77,8 @@ def graphql(
     settings: PlatformSettings, query: str, variables: dict[str, object] | None = None
 ) -> dict[str, object]:
     """What Dagster's GraphQL answers; raises requests.RequestException when it does not."""
-    answer = requests.post(
+    answer = ask(
+        "POST",
         f"{settings.url('dagster')}/graphql",
         json={"query": query, "variables": variables or {}},
         timeout=4 * PROBE_TIMEOUT_SECONDS,

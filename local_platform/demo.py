@@ -19,6 +19,7 @@ from rich.table import Table
 from local_platform.dagster import graphql
 from local_platform.errors import PlatformError
 from local_platform.platform import Report, bring_up
+from local_platform.service import ask
 from local_platform.settings import PlatformSettings
 
 POLL_EVERY_SECONDS = 1.0
@@ -111,7 +112,8 @@ def _make_batch(settings: PlatformSettings, rows: int, report: Report) -> tuple[
 
 def _demo_batches(settings: PlatformSettings) -> list[int]:
     """The numbers of the batches that earlier demos uploaded."""
-    answer = requests.get(
+    answer = ask(
+        "GET",
         f"{settings.url('namenode_http')}/webhdfs/v1/usedcars/incoming",
         params={"op": "LISTSTATUS", "user.name": settings.hdfs_user},
         timeout=30,
@@ -257,7 +259,8 @@ def _show_metrics(settings: PlatformSettings, console: Console) -> None:
     )
     version = alias["model_version"]
     parent = _json(f"{registry}/runs/get", run_id=version["run_id"])["run"]
-    found = requests.post(
+    found = ask(
+        "POST",
         f"{registry}/runs/search",
         json={
             "experiment_ids": [parent["info"]["experiment_id"]],
@@ -286,7 +289,7 @@ def _formatted(values: Sequence[float]) -> list[str]:
 
 
 def _json(url: str, **parameters: str) -> Any:
-    answer = requests.get(url, params=parameters, timeout=30)
+    answer = ask("GET", url, params=parameters, timeout=30)
     answer.raise_for_status()
     return answer.json()
 

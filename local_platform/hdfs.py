@@ -11,7 +11,7 @@ import requests
 
 from local_platform.errors import PlatformError
 from local_platform.jars import class_path
-from local_platform.service import PROBE_TIMEOUT_SECONDS, Service, java_command
+from local_platform.service import Service, ask, java_command
 from local_platform.settings import HOST, PlatformSettings
 
 # The jars carry no web pages; the servers want the folders nevertheless. WebHDFS needs no page.
@@ -129,9 +129,7 @@ def _namenode_ready(settings: PlatformSettings, datanodes: int) -> str | None:
     """Whether the NameNode answers and, where DataNodes are asked for, has them and left safe mode."""
     query = "Hadoop:service=NameNode,name=FSNamesystemState"
     try:
-        answer = requests.get(
-            f"{settings.url('namenode_http')}/jmx", params={"qry": query}, timeout=PROBE_TIMEOUT_SECONDS
-        )
+        answer = ask("GET", f"{settings.url('namenode_http')}/jmx", params={"qry": query})
         answer.raise_for_status()
         beans = answer.json()["beans"]
     except (requests.RequestException, ValueError, KeyError) as error:
@@ -148,7 +146,8 @@ def _namenode_ready(settings: PlatformSettings, datanodes: int) -> str | None:
 def _make_lake_folders(settings: PlatformSettings) -> None:
     """The lake's folders, owned by its user."""
     for folder in LAKE_FOLDERS:
-        answer = requests.put(
+        answer = ask(
+            "PUT",
             f"{settings.url('namenode_http')}/webhdfs/v1{folder}",
             params={"op": "MKDIRS", "user.name": settings.hdfs_user, "permission": "755"},
             timeout=30,

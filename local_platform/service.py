@@ -2,12 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import requests
 
 from local_platform.settings import PlatformSettings
 
 PROBE_TIMEOUT_SECONDS = 3
+
+
+def ask(method: str, url: str, timeout: float = PROBE_TIMEOUT_SECONDS, **options: Any) -> requests.Response:
+    """An HTTP answer of a service of this machine, past any proxy; raises requests.RequestException."""
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.request(method, url, timeout=timeout, **options)
 
 
 def no_preparation() -> None:
@@ -37,7 +45,7 @@ class Service:
 def http_ready(url: str) -> str | None:
     """None when the address answers with success."""
     try:
-        answer = requests.get(url, timeout=PROBE_TIMEOUT_SECONDS)
+        answer = ask("GET", url)
     except requests.RequestException as error:
         return f"{url} does not answer ({type(error).__name__})"
     return None if answer.ok else f"{url} answers {answer.status_code}"

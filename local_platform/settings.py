@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -86,6 +86,13 @@ class PlatformSettings(BaseSettings):
     least_free_disk_mb: int = Field(
         default=1024, ge=0, description="below this much free disk nothing is started"
     )
+
+    @field_validator("home", "jars")
+    @classmethod
+    def _no_percent_sign(cls, folder: Path | None) -> Path | None:
+        if folder is not None and "%" in str(folder.expanduser().absolute()):
+            raise ValueError(f"Supervisor cannot name the folder {folder}: take one without a percent sign")
+        return folder
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
@@ -169,4 +176,11 @@ class PlatformSettings(BaseSettings):
             "USEDCARS_SUPERVISOR_SOCKET": str(self.supervisor_socket),
             "USEDCARS_DAGSTER_URL": self.url("dagster"),
             "DAGSTER_HOME": str(self.home_folder / "dagster"),
+            **{name: _with_this_machine(os.environ.get(name)) for name in ("NO_PROXY", "no_proxy")},
         }
+
+
+def _with_this_machine(no_proxy: str | None) -> str:
+    """Addresses that are reached without a proxy, and this machine's, whatever proxy the network has."""
+    named = [address for address in (no_proxy or "").split(",") if address]
+    return ",".join(dict.fromkeys([*named, HOST, "localhost"]))

@@ -37,3 +37,13 @@ def test_the_socket_moves_to_a_short_folder_when_the_home_folder_is_deep() -> No
     assert len(str(deep.supervisor_socket)) <= LONGEST_SOCKET_PATH
     other = PlatformSettings(home=f"/{'deep/' * 40}other")
     assert deep.supervisor_socket != other.supervisor_socket
+
+
+def test_the_services_reach_this_machine_past_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "intranet.example")
+    assert PlatformSettings().service_environment()["NO_PROXY"] == "intranet.example,127.0.0.1,localhost"
+
+
+def test_a_home_folder_that_the_process_manager_cannot_name_is_refused() -> None:
+    with pytest.raises(ValidationError, match="without a percent sign"):
+        PlatformSettings(home="/data/100%")
