@@ -1,6 +1,8 @@
 """Supervisor, the process manager: its configuration, its daemon, and its XML-RPC interface."""
 
+import http.client
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -56,6 +58,8 @@ stdout_logfile_backups=2
 
 RUNNING_STATES = {"STARTING", "RUNNING", "BACKOFF"}
 DAEMON_START_SECONDS = 15
+# How long supervisord may take to answer, besides what the service that it stops may take.
+ANSWER_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,20 @@ def write_configuration(
     return file
 
 
+class _SocketConnection(http.client.HTTPConnection):
+    """A connection that gives up, with an OSError, on a supervisord that has stopped answering."""
+
+    def __init__(self, path: Path, timeout_seconds: float) -> None:
+        super().__init__("localhost", timeout=timeout_seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the Unix socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
 class Supervisor:
     """A running supervisord, reached through its socket."""
 
@@ -121,8 +139,12 @@ class Supervisor:
 
     @property
     def _proxy(self) -> Any:
+        return self._proxy_for(self._settings.stop_timeout_seconds + ANSWER_SECONDS)
+
+    def _proxy_for(self, timeout_seconds: float) -> Any:
         # A connection for each call: one that supervisord's death broke can never be used again.
         transport = SupervisorTransport(serverurl=f"unix://{self._socket}")
+        transport._get_connection = lambda: _SocketConnection(self._socket, timeout_seconds)
         return xmlrpc.client.ServerProxy("http://supervisor", transport=transport)
 
     def is_up(self) -> bool:
@@ -130,7 +152,7 @@ class Supervisor:
         if not self._socket.exists():
             return False
         try:
-            return bool(self._proxy.supervisor.getState()["statename"] == "RUNNING")
+            return bool(self._proxy_for(ANSWER_SECONDS).supervisor.getState()["statename"] == "RUNNING")
         except (OSError, xmlrpc.client.Error):
             return False
 

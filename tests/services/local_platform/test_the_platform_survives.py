@@ -139,6 +139,16 @@ def test_a_killed_supervisor_is_healed_by_the_next_start(
     assert all(status.missing is None for status in statuses(settings) if status.pid)
 
 
+def test_a_frozen_supervisor_is_healed_by_the_next_start(
+    settings: PlatformSettings, lines: list[str]
+) -> None:
+    bring_up(settings, SERVICES, print)
+    os.kill(int((settings.run_folder / "supervisord.pid").read_text()), signal.SIGSTOP)
+    bring_up(settings.model_copy(update={"stop_timeout_seconds": 5}), SERVICES, lines.append)
+    assert any("an earlier start left behind" in line for line in lines)
+    assert all(status.missing is None for status in statuses(settings) if status.pid)
+
+
 def test_data_are_not_deleted_under_a_running_platform(settings: PlatformSettings) -> None:
     bring_up(settings, SERVICES, print)
     with pytest.raises(PlatformError, match="make down"):
