@@ -78,8 +78,12 @@ def status() -> None:
         raise PlatformError("the platform is down: 'make up' starts it")
     table = Table()
     for column in ("service", "state", "pid", "memory", "ports", "up for", "ready"):
+        # In a narrow terminal the sentences wrap; a pid is never cut.
         table.add_column(
-            column, justify="right" if column in {"pid", "memory", "up for"} else "left", no_wrap=True
+            column,
+            justify="right" if column in {"pid", "memory", "up for"} else "left",
+            no_wrap=column not in {"ports", "ready"},
+            overflow="fold",
         )
     for row in rows:
         table.add_row(

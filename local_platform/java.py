@@ -24,11 +24,16 @@ def find_java() -> str:
         found = on_path
     else:
         raise PlatformError(f"there is no Java on this machine: {_REMEDY}")
-    finished = subprocess.run([found, "-version"], capture_output=True, text=True, check=False)
-    version = java_major_version(finished.stderr)
+    try:
+        said = subprocess.run([found, "-version"], capture_output=True, text=True, check=False).stderr
+    except OSError:
+        said = ""
+    version = java_major_version(said)
     if version is None or not LEAST_JAVA <= version <= MOST_JAVA:
-        said = f"Java {version}" if version else "no Java that can be asked its version"
-        raise PlatformError(f"{found} is {said}, and Spark needs Java {LEAST_JAVA} to {MOST_JAVA}: {_REMEDY}")
+        instead = f"Java {version}" if version else "no Java that can be asked its version"
+        raise PlatformError(
+            f"{found} is {instead}, and Spark needs Java {LEAST_JAVA} to {MOST_JAVA}: {_REMEDY}"
+        )
     return found
 
 

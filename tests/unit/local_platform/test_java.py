@@ -40,3 +40,11 @@ def test_an_old_java_names_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(PlatformError, match=r"is Java 11, and Spark needs Java 17 to 21: install Java 17"):
         find_java()
+
+
+def test_a_java_that_cannot_be_run_names_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "java").write_text("not a program")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(PlatformError, match="no Java that can be asked its version"):
+        find_java()
