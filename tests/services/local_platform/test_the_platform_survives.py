@@ -30,7 +30,9 @@ SERVICES = ("datanode", "kafka")
 @pytest.fixture(scope="module")
 def settings(jars: Path, free_offset: Callable[[], int]) -> Iterator[PlatformSettings]:
     with TemporaryDirectory(prefix="uc-", ignore_cleanup_errors=True) as folder:
-        made = PlatformSettings(home=Path(folder), jars=jars, port_offset=free_offset())
+        made = PlatformSettings(
+            home=Path(folder), jars=jars, port_offset=free_offset(), stop_timeout_seconds=10
+        )
         fetch_jars(jars, find_java())
         try:
             yield made
@@ -144,7 +146,7 @@ def test_a_frozen_supervisor_is_healed_by_the_next_start(
 ) -> None:
     bring_up(settings, SERVICES, print)
     os.kill(int((settings.run_folder / "supervisord.pid").read_text()), signal.SIGSTOP)
-    bring_up(settings.model_copy(update={"stop_timeout_seconds": 5}), SERVICES, lines.append)
+    bring_up(settings, SERVICES, lines.append)
     assert any("an earlier start left behind" in line for line in lines)
     assert all(status.missing is None for status in statuses(settings) if status.pid)
 
