@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Annotated, ParamSpec
 
+import requests
 import typer
 from pydantic import ValidationError
 from rich.console import Console
@@ -30,6 +31,13 @@ def _one_sentence_errors(command: Callable[Parameters, None]) -> Callable[Parame
             command(*arguments, **options)
         except PlatformError as error:
             console.print(f"[red]error:[/red] {escape(str(error))}")
+            raise typer.Exit(1) from error
+        except requests.RequestException as error:
+            asked = error.request.url if error.request is not None else "a service"
+            console.print(
+                f"[red]error:[/red] {escape(str(asked))} did not answer as it should "
+                f"({type(error).__name__}): see 'make status' and 'make logs', then run the command again"
+            )
             raise typer.Exit(1) from error
         except ValidationError as error:
             for problem in error.errors():

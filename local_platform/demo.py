@@ -27,6 +27,8 @@ PLAIN_LINE_EVERY_SECONDS = 15.0
 RUN_APPEARS_WITHIN_SECONDS = 120.0
 RUN_ENDS_WITHIN_SECONDS = 3600.0
 TEST_FRACTION = 0.02
+TRAINING_JOB = "training"
+ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 BATCH_PREFIX = "demo-"
 SHOWN_METRICS = {"test_rmse": "RMSE", "test_mae": "MAE", "test_mape": "MAPE", "test_r2": "R²"}
 
@@ -58,6 +60,7 @@ class Run:
     """A Dagster run, with the steps that have begun."""
 
     id: str
+    job: str
     status: str
     created: float
     steps: tuple[Step, ...]
@@ -152,6 +155,7 @@ def _runs(settings: PlatformSettings) -> list[Run]:
     return [
         Run(
             id=run["runId"],
+            job=run["jobName"],
             status=run["status"],
             created=run["creationTime"],
             steps=tuple(
@@ -165,15 +169,15 @@ def _runs(settings: PlatformSettings) -> list[Run]:
 
 def _follow_training(settings: PlatformSettings, known: set[str], console: Console, report: Report) -> Run:
     """Show the run that the batch triggers until it ends well."""
-    begun = last_line = time.monotonic()
+    begun = last_line = sensor_is_free_since = time.monotonic()
     last_shown = ""
     run: Run | None = None
     with Live(console=console, auto_refresh=False, transient=True) as live:
-        while run is None or run.status not in {"SUCCESS", "FAILURE", "CANCELED"}:
+        while run is None or run.status not in ENDED:
             waited = time.monotonic() - begun
-            if run is None and waited > RUN_APPEARS_WITHIN_SECONDS:
+            if run is None and time.monotonic() - sensor_is_free_since > RUN_APPEARS_WITHIN_SECONDS:
                 raise PlatformError(
-                    f"the sensor started no training within {waited:.0f} s: look at "
+                    f"the sensor started no training within {RUN_APPEARS_WITHIN_SECONDS:.0f} s: look at "
                     f"{settings.url('dagster')}/automation and 'make logs SERVICE=dagster-daemon'"
                 )
             if waited > RUN_ENDS_WITHIN_SECONDS:
@@ -182,9 +186,12 @@ def _follow_training(settings: PlatformSettings, known: set[str], console: Conso
                 )
             time.sleep(POLL_EVERY_SECONDS)
             try:
-                new = [found for found in _runs(settings) if found.id not in known]
+                runs = _runs(settings)
             except requests.RequestException:
                 continue  # the webserver may reload its code; it is asked again
+            if any(earlier.id in known and earlier.status not in ENDED for earlier in runs):
+                sensor_is_free_since = time.monotonic()  # the batch waits for the training before it
+            new = [found for found in runs if found.id not in known and found.job == TRAINING_JOB]
             run = new[-1] if new else None
             shown = _state_of(run)
             if console.is_terminal:

@@ -204,7 +204,8 @@ def _check_disk(settings: PlatformSettings) -> None:
         settings.home_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PlatformError(
-            f"the folder {settings.home_folder} cannot be made ({error.strerror}): set USEDCARS_HOME to another"
+            f"the folder {settings.home_folder} cannot be made ({error.strerror}): "
+            "set USEDCARS_HOME to another"
         ) from error
     free = shutil.disk_usage(settings.home_folder).free // 2**20
     if free < settings.least_free_disk_mb:

@@ -13,7 +13,7 @@ MARKER = "USEDCARS_PLATFORM_PROCESS_OF"
 
 @contextmanager
 def locked(file: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold a lock between processes; it ends with its holder, whatever happens. `on_wait` tells of waiting."""
+    """Hold a lock between processes; it ends with its holder. `on_wait` tells that another has it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as held:
         try:

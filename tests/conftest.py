@@ -1,6 +1,7 @@
 """The real services, and one Spark session, for all tests of a session."""
 
 import os
+import random
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -46,7 +47,8 @@ class Platform:
 def free_port_offset() -> int:
     """An offset at which every port of the platform is free."""
     fields = [name for name in PlatformSettings.model_fields if name.endswith("_port")]
-    for offset in range(10_000, 50_000, 500):
+    # Two sessions that begin at once look in different places.
+    for offset in random.sample(range(10_000, 50_000, 500), k=80):
         settings = PlatformSettings(port_offset=offset)
         if all(port_is_free(settings.port(name.removesuffix("_port"))) for name in fields):
             return offset
