@@ -124,6 +124,13 @@ def listings_that_name_a_price(split: "DataFrame") -> int:
     ).count()
 
 
+def _correlation(left: "Column", right: "Column") -> "Column":
+    """Null when one of them is the same in all rows, where sf.corr divides by zero."""
+    from pyspark.sql import functions as sf
+
+    return sf.try_divide(sf.covar_pop(left, right), sf.stddev_pop(left) * sf.stddev_pop(right))
+
+
 def _no_number(value: "Column") -> "Column":
     from pyspark.sql import functions as sf
 
@@ -139,10 +146,12 @@ def _look_at_vectors(rows: "DataFrame") -> tuple[dict[str, float], int]:
 
     values = rows.select("price", vector_to_array(sf.col("features")).alias("values"))
     (found,) = values.agg(
-        *(sf.corr(sf.col("values")[place], "price").alias(name) for place, name in enumerate(FEATURE_NAMES)),
+        *(
+            _correlation(sf.col("values")[place], sf.col("price")).alias(name)
+            for place, name in enumerate(FEATURE_NAMES)
+        ),
         sf.count_if(sf.exists("values", _no_number)).alias("missing"),
     ).collect()
     correlations = found.asDict()
     missing = int(correlations.pop("missing"))
-    # Of a feature that is the same in all rows there is none.
     return {name: value for name, value in correlations.items() if value is not None}, missing

@@ -1,6 +1,9 @@
 """The artefact as a version of the registered model, with all that is known of its training."""
 
+import shutil
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from dagster import AssetExecutionContext, MetadataValue, Output, asset
@@ -74,25 +77,30 @@ def registered_model(
 
 
 def _log_model(lake: Lake, tracking: MlflowTracking, stacked: StackedModel) -> int:
+    """Logs the stored artefact, byte for byte as it was checked, to the training's run; returns its size."""
     import mlflow
     import pandas as pd
+    from pyspark.ml import PipelineModel
 
-    from usedcars_assets.pipeline.tables import load_pipeline
     from usedcars_assets.registry.tracking import library_versions
 
-    artefact = load_pipeline(lake.uri(f"{stacked.path}/artefact"))
-    mlflow.set_tracking_uri(tracking.tracking_uri)
-    with mlflow.start_run(run_id=stacked.training.mlflow_run_id):
-        logged = mlflow.spark.log_model(
-            artefact,
-            artifact_path=ARTIFACT_PATH,
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / ARTIFACT_PATH
+        # MLflow describes a pipeline; loading the real one and saving it again would take longer than all
+        # else here, and log_model would score the example in yet another way that serving does not use.
+        mlflow.spark.save_model(
+            PipelineModel([]),
+            str(folder),
             signature=model_signature(),
             input_example=pd.DataFrame({"listing": [stacked.input_example]}),
-            # Named, as finding them out would start another Spark in another process.
             pip_requirements=[f"pyspark=={library_versions()['pyspark']}"],
             metadata={"training_id": stacked.training.training_id},
         )
-    return int(logged.model_size_bytes or 0) if hasattr(logged, "model_size_bytes") else 0
+        pipeline = folder / mlflow.models.Model.load(str(folder)).flavors["spark"]["model_data"]
+        shutil.rmtree(pipeline)
+        lake.download(f"{stacked.path}/artefact", pipeline)
+        tracking.client().log_artifacts(stacked.training.mlflow_run_id, str(folder), ARTIFACT_PATH)
+        return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def model_signature() -> "ModelSignature":

@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -93,6 +94,11 @@ class Lake(ConfigurableResource[Any]):
                 return False
             return True
 
+    def download(self, path: str, folder: Path) -> None:
+        """Copies a folder of the lake to this machine, where `folder` must not exist."""
+        with self._answering() as files:
+            files.get(self._absolute(path), str(folder), recursive=True)
+
     def delete(self, path: str) -> None:
         """Deletes a file or folder, if there is one."""
         with self._answering() as files:
@@ -128,7 +134,9 @@ class Lake(ConfigurableResource[Any]):
         except (FileNotFoundError, FileExistsError):
             raise
         except (requests.RequestException, RuntimeError, PermissionError) as error:
+            absent = isinstance(error, requests.ConnectionError | requests.Timeout)
+            reason = "no connection" if absent else str(error).splitlines()[0][:200]
             raise UnavailableError(
-                f"HDFS does not answer as it should at {self.webhdfs_url} ({str(error)[:200]}): "
+                f"HDFS does not answer as it should at {self.webhdfs_url} ({reason}): "
                 "see that NameNode and DataNode are up, then try again."
             ) from error
