@@ -41,7 +41,7 @@ class Settings(BaseSettings):
         ".usedcars/run/supervisor.sock", description="Unix socket of Supervisor's XML-RPC interface."
     )
     rollout_timeout_seconds: float = Field(
-        180, gt=0, description="How long the rollout waits for answers of a version."
+        300, gt=0, description="How long the rollout waits for answers of a version."
     )
 
     sensor_interval_seconds: int = Field(10, ge=1, description="How often incoming/ is looked at.")

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+import uuid
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -47,9 +48,9 @@ def registered_model(
     with clear_failures("registering the model"):
         started = time.monotonic()
         with spark.step(context):
-            size = _log_model(lake, mlflow, stacked_model)
+            path, size = _log_model(lake, mlflow, stacked_model)
         logged = time.monotonic()
-        version = _register(mlflow, name, stacked_model, context.run_id)
+        version = _register(mlflow, name, stacked_model, path, context.run_id)
         # From here on the batches count as learnt, whatever becomes of the rollout.
         fingerprints = {v.batch: v.fingerprint for v in (*training.batches, *training.left_out)}
         trained = TrainedBatches(
@@ -76,8 +77,8 @@ def registered_model(
     return Output(reference, metadata=metadata)
 
 
-def _log_model(lake: Lake, tracking: MlflowTracking, stacked: StackedModel) -> int:
-    """Logs the stored artefact, byte for byte as it was checked, to the training's run; returns its size."""
+def _log_model(lake: Lake, tracking: MlflowTracking, stacked: StackedModel) -> tuple[str, int]:
+    """Logs the stored artefact, byte for byte as it was checked; returns its artifact path and size."""
     import mlflow
     import pandas as pd
     from pyspark.ml import PipelineModel
@@ -99,8 +100,12 @@ def _log_model(lake: Lake, tracking: MlflowTracking, stacked: StackedModel) -> i
         pipeline = folder / mlflow.models.Model.load(str(folder)).flavors["spark"]["model_data"]
         shutil.rmtree(pipeline)
         lake.download(f"{stacked.path}/artefact", pipeline)
-        tracking.client().log_artifacts(stacked.training.mlflow_run_id, str(folder), ARTIFACT_PATH)
-        return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        client, run_id = tracking.client(), stacked.training.mlflow_run_id
+        # An upload that broke off, or an earlier registration of this training, must not be mixed with.
+        taken = client.list_artifacts(run_id, ARTIFACT_PATH)
+        path = f"{ARTIFACT_PATH}-{uuid.uuid4().hex[:8]}" if taken else ARTIFACT_PATH
+        client.log_artifacts(run_id, str(folder), path)
+        return path, sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def model_signature() -> "ModelSignature":
@@ -120,7 +125,9 @@ def model_signature() -> "ModelSignature":
     )
 
 
-def _register(tracking: MlflowTracking, name: str, stacked: StackedModel, dagster_run_id: str) -> str:
+def _register(
+    tracking: MlflowTracking, name: str, stacked: StackedModel, path: str, dagster_run_id: str
+) -> str:
     from mlflow.exceptions import MlflowException
 
     training = stacked.training
@@ -140,7 +147,7 @@ def _register(tracking: MlflowTracking, name: str, stacked: StackedModel, dagste
     artifacts = client.get_run(training.mlflow_run_id).info.artifact_uri
     version = client.create_model_version(
         name,
-        source=f"{artifacts}/{ARTIFACT_PATH}",
+        source=f"{artifacts}/{path}",
         run_id=training.mlflow_run_id,
         tags=tags,
         description=(
