@@ -10,7 +10,7 @@ OUTAGE_RETRIES = RetryPolicy(max_retries=2, delay=10)
 """For assets that talk to other services: only failures that may heal by themselves are retried."""
 
 _UNREACHABLE = re.compile(
-    r"Connection refused|ConnectException|ConnectionError|Max retries exceeded|NoBrokersAvailable"
+    r"Connection refused|ConnectException|ConnectionError|Max retries exceeded"
     r"|UnknownHostException|NoRouteToHostException|SafeModeException|SocketTimeout|Read timed out"
     r"|could only be written to 0 of the",
     re.IGNORECASE,
