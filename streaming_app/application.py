@@ -3,7 +3,9 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from threading import Event
 from typing import NoReturn
 
@@ -11,6 +13,7 @@ import structlog
 from kafka.errors import KafkaError
 from prometheus_client.registry import Collector
 from py4j.protocol import Py4JError
+from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from streaming_app.health import Status, start_health_server
@@ -21,6 +24,9 @@ from streaming_app.spark_session import MissingJarsError
 from streaming_app.waiting import StoppedError
 
 log = structlog.get_logger()
+
+
+_SECONDS_TO_STOP = 5.0
 
 
 class QueryFailedError(Exception):
@@ -34,7 +40,8 @@ def run_application(
     configure_logs(settings.log_format)
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        # In a thread: the handler may interrupt this very event's own code, whose lock it would wait for.
+        signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     status = Status("starting")
     try:
         start_health_server(settings.health_host, port, status, metrics)
@@ -47,11 +54,30 @@ def run_application(
         code = 0 if stop.is_set() else 1
         if code:
             status.dead(str(error))
-            log.error("failed", reason=(str(error).splitlines() or [type(error).__name__])[0][:500])
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:500]
+            log.error("failed", reason=f"Spark's JVM: {reason}" if isinstance(error, Py4JError) else reason)
     log.info("stopped", exit_code=code)
     sys.stdout.flush()
     # Not sys.exit: it would wait for threads that wait for a Kafka that may be away.
     os._exit(code)
+
+
+@contextmanager
+def running(spark: SparkSession, query: StreamingQuery, status: Status) -> Iterator[None]:
+    """Stop the query at the end of the block, in seconds even when the JVM or Kafka is gone."""
+
+    def end() -> None:
+        with suppress(Py4JError, OSError):
+            spark.sparkContext.setLogLevel("OFF")  # the tasks that are cut off complain at length
+            query.stop()
+
+    try:
+        yield
+    finally:
+        status.not_ready("stopping")
+        stopping = threading.Thread(target=end, daemon=True)
+        stopping.start()
+        stopping.join(_SECONDS_TO_STOP)
 
 
 def watch_query(query: StreamingQuery, stop: Event) -> None:

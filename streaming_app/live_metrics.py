@@ -16,7 +16,7 @@ from kafka.structs import TopicPartition
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from streaming_app.application import run_application, watch_query
+from streaming_app.application import run_application, running, watch_query
 from streaming_app.health import Status
 from streaming_app.live_metrics_query import start_query
 from streaming_app.settings import LiveMetricsSettings
@@ -78,13 +78,9 @@ def measure(settings: LiveMetricsSettings, figures: LiveFigures, stop: Event, st
     )
     query = start_query(spark, settings)
     log.info("measuring", window=settings.live_metrics_window, checkpoint=str(settings.checkpoint))
-    status.ready()
-    try:
+    with running(spark, query, status):
+        status.ready()
         watch_query(query, stop)
-    finally:
-        status.not_ready("stopping")
-        spark.sparkContext.setLogLevel("OFF")  # the tasks that are cut off complain at length
-        query.stop()
 
 
 def _connect(settings: LiveMetricsSettings) -> KafkaConsumer:

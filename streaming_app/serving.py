@@ -17,7 +17,7 @@ from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from streaming_app.application import check_query, run_application, watch_query
+from streaming_app.application import check_query, run_application, running, watch_query
 from streaming_app.checkpoints import clear_left_checkpoints, new_checkpoint
 from streaming_app.health import Status
 from streaming_app.model_registry import (
@@ -122,7 +122,7 @@ def _answer(
         raise StoppedError
     progress = output_log.resume()
     query = start_query(spark, model, served.version, settings, progress.next_offsets, checkpoint)
-    try:
+    with running(spark, query, status):
         log.info("serving", model=served.name, version=served.version, from_offsets=progress.next_offsets)
         remember_served(settings, served)
         wait_for(lambda: _check_runs(spark, query, len(progress.next_offsets)), stop, (), longest_pause=0.25)
@@ -132,11 +132,7 @@ def _answer(
             target=_keep_books, args=(stop, output_log, metrics), name="books", daemon=True
         ).start()
         watch_query(query, stop)
-    finally:
-        metrics.stopped()
-        status.not_ready("stopping")
-        spark.sparkContext.setLogLevel("OFF")  # the tasks that are cut off complain at length
-        query.stop()
+    metrics.stopped()
 
 
 def _check_cores(spark: SparkSession, settings: ServingSettings, partitions: list[int]) -> None:

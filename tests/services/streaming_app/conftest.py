@@ -1,5 +1,6 @@
 """Processes of the streaming application on topics, models and folders of their own."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,12 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import mlflow
+import mlflow.spark
 import pandas as pd
 import psutil
 import pytest
@@ -22,6 +24,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 from pyspark.ml import Pipeline, PipelineModel
@@ -30,6 +33,7 @@ from pyspark.ml.regression import LinearRegression
 from pyspark.sql import SparkSession
 
 PARTITIONS = 2
+PATIENCE = 240.0  # seconds; a machine that does much else at the same time starts a JVM in minutes
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec("string", "listing")]),
     outputs=Schema(
@@ -39,7 +43,7 @@ SIGNATURE = ModelSignature(
 EXAMPLE = {"year": 2010, "mileage": 50_000}
 
 
-def price_pipeline(spark: SparkSession, price: str = "greatest(raw_price, 100D)") -> PipelineModel:
+def price_pipeline(spark: SparkSession, price: str) -> PipelineModel:
     """A plain Spark pipeline from a listing to a price, with a rule of its own."""
     read = """
         SELECT *, try_cast(get_json_object(listing, '$.year') AS double) AS year,
@@ -72,16 +76,27 @@ class Registry:
 
     spark: SparkSession
     client: MlflowClient
+    logged: tuple[str, str] | None = None  # source and run of the fit pipeline, logged once
 
-    def register(
-        self, name: str, pipeline: PipelineModel | None = None, signature: ModelSignature = SIGNATURE
+    def register(self, name: str) -> str:
+        """Register a fit pipeline as a version of a model."""
+        if self.logged is None:
+            version = self.register_other(name, self.pipeline())
+            found = self.client.get_model_version(name, version)
+            self.logged = (found.source, found.run_id)
+            return version
+        with contextlib.suppress(MlflowException):
+            self.client.create_registered_model(name)
+        return str(self.client.create_model_version(name, *self.logged).version)
+
+    def register_other(
+        self, name: str, pipeline: PipelineModel, signature: ModelSignature = SIGNATURE
     ) -> str:
-        import mlflow
-
+        """Register another pipeline, or the same with another signature."""
         mlflow.set_experiment("streaming application tests")
         with mlflow.start_run():
             logged = mlflow.spark.log_model(
-                pipeline or price_pipeline(self.spark),
+                pipeline,
                 artifact_path="model",
                 signature=signature,
                 input_example=pd.DataFrame({"listing": [json.dumps(EXAMPLE)]}),
@@ -90,7 +105,7 @@ class Registry:
             )
         return str(logged.registered_model_version)
 
-    def pipeline(self, price: str) -> PipelineModel:
+    def pipeline(self, price: str = "greatest(raw_price, 100D)") -> PipelineModel:
         return price_pipeline(self.spark, price)
 
     def serve(self, name: str, version: str) -> None:
@@ -99,8 +114,6 @@ class Registry:
 
 @pytest.fixture(scope="session")
 def registry(platform: Any, spark: SparkSession) -> Registry:
-    import mlflow
-
     mlflow.set_tracking_uri(platform.environment["USEDCARS_MLFLOW_TRACKING_URI"])
     return Registry(spark, MlflowClient())
 
@@ -132,10 +145,10 @@ class Process:
     def log(self) -> str:
         return self.log_file.read_text()
 
-    def await_ready(self, seconds: float = 90) -> "Process":
+    def await_ready(self, seconds: float = PATIENCE) -> "Process":
         return self.await_health(lambda code, _: code == 200, seconds)
 
-    def await_health(self, good: Callable[[int, str], bool], seconds: float = 90) -> "Process":
+    def await_health(self, good: Callable[[int, str], bool], seconds: float = PATIENCE) -> "Process":
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log()}"
@@ -218,7 +231,7 @@ class Room:
             )
         producer.flush()
 
-    @contextmanager
+    @contextlib.contextmanager
     def load(self, rate: int) -> Iterator[list[str]]:
         """Send price requests at a rate (1/s) while the block lasts; yields the growing list of their ids."""
         sent: list[str] = []
@@ -248,14 +261,16 @@ class Room:
             over.set()
             thread.join()
 
-    def answers(self, at_least: int, seconds: float = 60, quiet: float = 2) -> list[dict[str, Any]]:
+    def answers(self, at_least: int, seconds: float = PATIENCE, quiet: float = 2) -> list[dict[str, Any]]:
         """All answers so far: waits for so many, and then until none has come for `quiet` seconds.
 
         Adds to each the time at which the broker has it (`logged_at`, seconds) and its output `partition`.
         """
         return self.read(self.predictions, at_least, seconds, quiet)
 
-    def read(self, topic: str, at_least: int, seconds: float = 60, quiet: float = 2) -> list[dict[str, Any]]:
+    def read(
+        self, topic: str, at_least: int, seconds: float = PATIENCE, quiet: float = 2
+    ) -> list[dict[str, Any]]:
         consumer = Consumer(
             {"bootstrap.servers": self.brokers, "group.id": "tests", "enable.auto.commit": False}
         )

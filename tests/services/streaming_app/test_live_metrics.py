@@ -31,7 +31,7 @@ def write(room: Any, topic: str, values: list[bytes]) -> None:
     producer.flush()
 
 
-def newest(room: Any, version: str, count: int, seconds: float = 60) -> dict[str, Any]:
+def newest(room: Any, version: str, count: int, seconds: float = 240) -> dict[str, Any]:
     """The newest figures of a version, once they tell of so many prices."""
     deadline = time.monotonic() + seconds
     while True:

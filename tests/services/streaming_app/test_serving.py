@@ -106,18 +106,29 @@ def test_it_waits_for_topics_and_a_model_and_then_answers_all_that_has_been_aske
     assert not left
 
 
-def test_kill_9_at_any_moment_loses_no_request_and_answers_none_twice(room: Any) -> None:
+def test_kill_9_at_any_moment_of_python_or_its_jvm_loses_no_request_and_answers_none_twice(room: Any) -> None:
     process = room.start("serving").await_ready()
     chance = random.Random(20)
     with room.load(rate=250) as sent:
-        for _ in range(3):
+        for victim in ("python", "jvm", "python"):
             time.sleep(chance.uniform(1, 4))
-            process.kill()
-            process = room.start("serving").await_ready()
+            if victim == "python":
+                process.kill()
+            else:
+                for child in process.children:
+                    child.kill()
+                assert process.process.wait(30) == 1, "without its JVM it ends, to be started anew"
+                assert '"failed"' in process.log()
+            killed_at, children = time.monotonic(), process.children
+            process = room.start("serving")
+            assert not psutil.wait_procs(children, timeout=30)[1], "no JVM outlives its Python"
+            print(f"\nkill -9 of {victim}: both gone after {time.monotonic() - killed_at:.2f} s")
+            process.await_ready()
         time.sleep(1)
     answers = room.answers(at_least=len(sent))
-    print(f"\n3 x kill -9: {len(sent)} requests, longest silence {longest_silence(answers):.1f} s")
+    print(f"3 x kill -9: {len(sent)} requests, longest silence {longest_silence(answers):.1f} s")
     assert_each_answered_once_in_order(answers, sent)
+    assert "Traceback" not in process.log()
 
 
 def test_a_planned_restart_loses_no_request_and_answers_none_twice_also_with_mlflow_away(room: Any) -> None:
@@ -132,41 +143,14 @@ def test_a_planned_restart_loses_no_request_and_answers_none_twice_also_with_mlf
     assert_each_answered_once_in_order(answers, sent)
 
 
-def test_a_jvm_whose_python_was_killed_dies_and_answers_no_more(room: Any) -> None:
-    process = room.start("serving").await_ready()
-    assert process.children
-    with room.load(rate=250) as sent:
-        time.sleep(1)
-        killed_at = time.time()
-        process.kill()
-        gone, left = psutil.wait_procs(process.children, timeout=10)
-        print(f"\nthe JVM was gone {time.time() - killed_at:.2f} s after kill -9 of its Python")
-        assert gone
-        assert not left
-        time.sleep(1)
-        last = max(a["logged_at"] for a in room.answers(at_least=1, quiet=1))
-        print(f"and gave its last answer {last - killed_at:+.2f} s after it")
-        assert last - killed_at < 3
-    assert sent
-
-
-def test_a_killed_jvm_ends_the_process_so_that_it_is_started_anew(room: Any) -> None:
-    process = room.start("serving").await_ready()
-    for child in process.children:
-        child.kill()
-    assert process.process.wait(30) == 1
-    assert "failed" in process.log()
-    assert "Traceback" not in process.log()
-
-
 def test_a_model_with_another_signature_or_without_a_price_never_gets_ready(room: Any, registry: Any) -> None:
     name = f"price-{uuid4().hex[:8]}"
     other = ModelSignature(inputs=Schema([ColSpec("double", "year")]), outputs=SIGNATURE_OUTPUTS)
-    registry.serve(name, registry.register(name, signature=other))
+    registry.serve(name, registry.register_other(name, registry.pipeline(), other))
     process = room.start("serving", USEDCARS_REGISTERED_MODEL=name)
     process.await_health(lambda code, why: code == 503 and "has the signature" in why)
 
-    registry.serve(name, registry.register(name, registry.pipeline(price="CAST('NaN' AS DOUBLE)")))
+    registry.serve(name, registry.register_other(name, registry.pipeline(price="CAST('NaN' AS DOUBLE)")))
     process.await_health(lambda code, why: code == 503 and "no price for its own input example" in why)
 
     room.send(request("a"))
@@ -183,11 +167,11 @@ SIGNATURE_OUTPUTS = Schema(
 
 def test_too_few_cores_for_the_partitions_are_said_and_not_endured(room: Any) -> None:
     process = room.start("serving", USEDCARS_SERVING_SPARK_MASTER="local[1]")
-    assert process.process.wait(60) == 1
+    assert process.process.wait(240) == 1
     assert "2 partitions and serving 1 Spark cores" in process.log()
 
 
 def test_missing_connector_jars_are_said(room: Any) -> None:
     process = room.start("serving", USEDCARS_SPARK_JARS=os.devnull)
-    assert process.process.wait(60) == 1
+    assert process.process.wait(240) == 1
     assert "name the folder that holds spark-sql-kafka" in process.log()
