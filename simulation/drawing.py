@@ -15,7 +15,7 @@ from simulation.text_pools import LEVELS, SALES_TALK, load_text_pools
 Draws = dict[str, NDArray[Any]]
 
 NEW_SHARE: Final = 0.469
-_NEW_YEARS: Final = {2019: 0.03, 2020: 0.86, 2021: 0.11}
+_NEW_YEARS: Final = {2019: 0.02, 2020: 0.86, 2021: 0.6}
 _USED_YEARS: Final = {
     2021: 0.001,
     2020: 0.062,
@@ -245,6 +245,7 @@ def draw_listings(rng: np.random.Generator, first_row: int, rows: int, id_origin
     draws["options"] = (level * (LEVELS - 1)).round().astype(np.int64) * sets + rng.integers(0, sets, rows)
     draws["features"] = rng.integers(0, len(pools.features), rows)
     draws["talk"] = rng.integers(0, len(SALES_TALK), (2, rows)).T
+    saving = np.where(is_new | (rng.random(rows) < 0.022), 0.0, np.minimum(rng.exponential(0.044, rows), 0.5))
     logarithm = pricing.log_prices(
         rng,
         list_price=supply.list_price[vehicle],
@@ -262,11 +263,11 @@ def draw_listings(rng: np.random.Generator, first_row: int, rows: int, id_origin
         certified=draws["certified"],
         days_on_market=draws["days_on_market"].astype(float),
         colour=colour_effect,
+        saving=saving,
     )
     price = np.maximum(np.exp(logarithm), 500.0)
     draws["price"] = _shop_prices(rng, price)
-    saving = rng.exponential(1100, rows) * np.sqrt(price / 26_000)
-    draws["savings"] = np.where(is_new | (rng.random(rows) < 0.022), 0, saving).astype(np.int64)
+    draws["savings"] = (saving * price).astype(np.int64)
     positions = first_row + np.arange(rows, dtype=np.int64)
     draws["listing_id"] = _FIRST_ID + (id_origin + positions * _ID_STEP) % _ID_PRIME
     draws["picture"] = rng.integers(10**17, 9 * 10**18, rows)

@@ -14,10 +14,10 @@ Floats = NDArray[np.float64]
 # Value kept by age of a used car (years 0, 1, 2, ...), at equal mileage, against a new one of the same kind.
 _AGES: Final = np.array([-2, 0, 1, 2, 3, 4, 6, 10, 15, 25, 35, 60], dtype=float)
 _AGE_EFFECTS: Final = np.array(
-    [0.05, -0.05, -0.1, -0.14, -0.185, -0.245, -0.4, -0.75, -1.05, -1.3, -1.1, -0.6]
+    [0.05, -0.02, -0.06, -0.085, -0.125, -0.2, -0.4, -0.75, -1.05, -1.3, -1.1, -0.6]
 )
 _PER_10K_MILES: Final = -0.037
-_NEW_AGAINST_LIST: Final = -0.03
+_NEW_AGAINST_LIST: Final = 0.0
 # How fast cars of a body lose value, against the average of 1; makes: catalogue/makes.csv.
 BODY_DEPRECIATION: Final = {
     "Pickup Truck": 0.75,
@@ -34,9 +34,11 @@ _OWNER: Final = -0.015
 _MONTH_ON_MARKET: Final = -0.008
 _MODEL_YEAR: Final = 0.045
 _CERTIFIED: Final = 0.025
+# Of the share by which a listing is cheaper than the market, as the publisher reckons it.
+_SAVING: Final = -0.4
 _OPTION: Final = 0.007
-_NOISE_NEW: Final = 0.045
-_NOISE_USED: Final = 0.07
+_NOISE_NEW: Final = 0.035
+_NOISE_USED: Final = 0.055
 
 
 def log_prices(
@@ -57,6 +59,7 @@ def log_prices(
     certified: NDArray[np.bool_],
     days_on_market: Floats,
     colour: Floats,
+    saving: Floats,
 ) -> Floats:
     """Logarithmic prices of listings; one entry a listing, prices in dollars, mileage in miles."""
     age_effect = np.interp(2020.0 - year, _AGES, _AGE_EFFECTS)
@@ -66,12 +69,12 @@ def log_prices(
     used = used + _ACCIDENT * accidents + _FRAME_DAMAGE * frame_damaged + _SALVAGE * salvage + _FLEET * fleet
     new = _MODEL_YEAR * (year - 2020.0)
     noise = rng.standard_normal(len(year)) * np.where(is_new, _NOISE_NEW, _NOISE_USED)
-    common = (
+    common = _SAVING * saving + (
         _NEW_AGAINST_LIST
         + _OPTION * (options - 6)
         + dealer
         + colour
-        - 0.008 * np.minimum(days_on_market / 30, 6)
+        + _MONTH_ON_MARKET * np.minimum(days_on_market / 30, 6)
     )
     result: Floats = np.log(list_price) + np.where(is_new, new, used) + common + noise
     return result

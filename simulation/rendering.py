@@ -78,6 +78,11 @@ def _engine_type(engine: Engine) -> str:
     return engine.cylinders + ("" if engine.fuel == "Gasoline" else f" {engine.fuel}")
 
 
+def _has_torque(engine: Engine) -> bool:
+    # The published file tells that of hardly any hybrid.
+    return bool(engine.torque_rpm) and engine.fuel != "Hybrid"
+
+
 def _transmission(code: str) -> tuple[str, str]:
     if code == "CVT":
         return "CVT", "Continuously Variable Transmission"
@@ -105,7 +110,9 @@ def _vehicle_pools(vehicles: Iterable[Vehicle]) -> dict[str, pa.Array]:
             )
         ),
         "torque": pool(
-            lambda v: f"{v.engine.torque} lb-ft @ {v.engine.torque_rpm:,} RPM" if v.engine.torque_rpm else ""
+            lambda v: (
+                f"{v.engine.torque} lb-ft @ {v.engine.torque_rpm:,} RPM" if _has_torque(v.engine) else ""
+            )
         ),
         "fuel_type": pool(lambda v: v.engine.fuel),
         "city_fuel_economy": pool(lambda v: f"{v.engine.city:.1f}" if v.engine.city else ""),
@@ -168,7 +175,7 @@ def _pools() -> _Pools:
         shade_starts=np.cumsum(counts) - counts,
         shade_counts=counts,
         without_engine=np.array([engine.electric for engine in engines]),
-        without_torque=np.array([not engine.torque_rpm for engine in engines]),
+        without_torque=np.array([not _has_torque(engine) for engine in engines]),
         without_economy=np.array([not engine.city for engine in engines]),
         pickup=np.array([models[v.model].body == "Pickup Truck" for v in vehicles]),
         trim=np.array([v.trim for v in vehicles]),

@@ -110,5 +110,5 @@ def load_dealers() -> Dealers:
         latitude=np.array([float(place["latitude"]) for place in where]) + rng.normal(0, 0.02, total),
         longitude=np.array([float(place["longitude"]) for place in where]) + rng.normal(0, 0.02, total),
         rating=np.clip(rng.normal(4.25, 0.5, total), 1, 5),
-        price=state_prices + rng.normal(0, 0.03, total) - 0.03 * independent,
+        price=state_prices + rng.normal(0, 0.022, total) - 0.03 * independent,
     )

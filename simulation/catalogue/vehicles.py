@@ -44,7 +44,7 @@ _ALL_WHEELS: Final = (
 )
 _TWO_WHEELS: Final = ("FWD", "RWD", "sDrive")
 # How strongly the dearer engines go with the dearer trims.
-_ENGINE_FOLLOWS_TRIM: Final = 0.9
+_ENGINE_FOLLOWS_TRIM: Final = 1.5
 
 
 @dataclass(frozen=True)
