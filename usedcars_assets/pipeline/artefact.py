@@ -20,8 +20,10 @@ def assemble_artefact(
     rejection_field STRING (the raw field at fault), and the intermediate columns.
     """
     names = list(stack.weights)
+    kept_inside = (f"{stack.bounds.sql(f'prediction_{name}')} AS bounded_{name}" for name in names)
+    bounded = SQLTransformer(statement=f"SELECT *, {', '.join(kept_inside)} FROM __THIS__")  # noqa: S608
     predictions = VectorAssembler(
-        inputCols=[f"prediction_{name}" for name in names], outputCol=MEMBER_PREDICTIONS, handleInvalid="keep"
+        inputCols=[f"bounded_{name}" for name in names], outputCol=MEMBER_PREDICTIONS, handleInvalid="keep"
     )
     to_usd = SQLTransformer(
         statement="SELECT *, CASE WHEN rejection IS NULL "  # noqa: S608 (a number and constants)
@@ -32,6 +34,7 @@ def assemble_artefact(
             cleaning_stage(),
             *feature_pipeline.stages,
             *(members[name] for name in names),
+            bounded,
             predictions,
             stack.model,
             to_usd,

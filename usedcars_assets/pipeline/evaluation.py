@@ -1,8 +1,8 @@
 """Errors of predicted prices, in US dollars."""
 
 from dataclasses import asdict, dataclass
-from statistics import fmean, pstdev
 
+import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
@@ -40,10 +40,10 @@ def metrics_by_slice(
 
 def mean_and_deviation(metrics: list[Metrics]) -> tuple[dict[str, float], dict[str, float]]:
     """Mean and standard deviation of each metric over folds."""
-    values = {name: [float(asdict(fold)[name]) for fold in metrics] for name in METRIC_NAMES}
+    values = {name: np.array([asdict(fold)[name] for fold in metrics]) for name in METRIC_NAMES}
     return (
-        {name: fmean(of_folds) for name, of_folds in values.items()},
-        {name: pstdev(of_folds) for name, of_folds in values.items()},
+        {name: float(of_folds.mean()) for name, of_folds in values.items()},
+        {name: float(of_folds.std()) for name, of_folds in values.items()},
     )
 
 

@@ -16,6 +16,7 @@ from pyspark.ml.regression import LinearRegressionModel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
+from usedcars_assets.pipeline.bounds import Bounds, log_price_bounds
 from usedcars_assets.pipeline.errors import PipelineError
 from usedcars_assets.pipeline.evaluation import Metrics, evaluate
 from usedcars_assets.pipeline.linear_models import linear_model
@@ -33,6 +34,7 @@ class StackResult:
 
     model: vector of member predictions (log price, in the order of `weights`) to log price.
     weights: of each member, none negative.
+    bounds: inside which each member's prediction is kept before it is weighed.
     smearing: what to multiply exp(log price) with for the expected price.
     out_of_fold_metrics: of predictions whose weights were estimated on the same rows (a few numbers from all
         training rows); test_metrics: of rows that nothing was estimated on.
@@ -43,6 +45,7 @@ class StackResult:
 
     model: LinearRegressionModel
     weights: dict[str, float]
+    bounds: Bounds
     smearing: float
     out_of_fold_metrics: Metrics
     test_metrics: Metrics
@@ -71,6 +74,7 @@ def train_stack(
         for column, weight in zip(columns, weights, strict=True):
             stacked = stacked + sf.col(column) * float(weight)
         log_prices = {_STACK: stacked, **{name: sf.col(f"prediction_{name}") for name in names}}
+        bounds = log_price_bounds(unseen)
         smearing = smearing_estimates(unseen, log_prices)
         prices = {name: sf.exp(log_price) * smearing[name] for name, log_price in log_prices.items()}
         of_unseen = {name: evaluate(unseen, price) for name, price in prices.items()}
@@ -85,6 +89,7 @@ def train_stack(
     return StackResult(
         model=model,
         weights=dict(zip(names, weights.tolist(), strict=True)),
+        bounds=bounds,
         smearing=smearing[_STACK],
         out_of_fold_metrics=of_unseen[_STACK],
         test_metrics=of_test[_STACK],

@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from pyspark.ml import Model
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from xgboost.spark import SparkXGBRegressor
 
 from usedcars_assets.pipeline.members.member import Member, Parameters
@@ -33,17 +33,25 @@ def fit(rows: DataFrame, features: str, prediction: str, parameters: Parameters,
     """Trains `num_workers` XGBoost processes, each a Spark task with spark.task.cpus threads."""
     workers = int(parameters["num_workers"])
     settings: dict[str, Any] = {**parameters, "tree_method": "hist", "random_state": seed, "verbose": False}
-    estimator = SparkXGBRegressor(features_col=features, label_col="log_price", **settings)
+    estimator = SparkXGBRegressor(
+        features_col=features, label_col="log_price", prediction_col=prediction, **settings
+    )
     # One partition a worker, in an order that does not depend on how the rows were read.
     in_order = rows.select("listing_id", features, "log_price").repartition(workers, "listing_id")
-    model = estimator.fit(in_order.sortWithinPartitions("listing_id"))
+    model: Model = estimator.fit(in_order.sortWithinPartitions("listing_id"))
+    return model
+
+
+def as_spark_trees(model: Any) -> Model:
+    """The same ensemble without Python and xgboost."""
+    booster = model.get_booster()
     return spark_trees(
-        rows.sparkSession,
-        bytes(model.get_booster().save_raw("json")),
-        features=model.get_booster().num_features(),
-        features_column=features,
-        prediction_column=prediction,
+        SparkSession.active(),
+        bytes(booster.save_raw("json")),
+        features=booster.num_features(),
+        features_column=model.getOrDefault(model.featuresCol),
+        prediction_column=model.getOrDefault(model.predictionCol),
     )
 
 
-MEMBER = Member("gradient_boosting", "features", DEFAULTS, fit)
+MEMBER = Member("gradient_boosting", "features", DEFAULTS, fit, as_spark_trees)

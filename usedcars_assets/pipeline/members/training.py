@@ -12,6 +12,7 @@ from pyspark.ml import Model
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
+from usedcars_assets.pipeline.bounds import log_price_bounds
 from usedcars_assets.pipeline.errors import PipelineError
 from usedcars_assets.pipeline.evaluation import Metrics, evaluate, mean_and_deviation, metrics_by_slice
 from usedcars_assets.pipeline.members import MEMBERS
@@ -102,10 +103,12 @@ def train_member(
             # Wrapped one by one: each thread needs its own copy of this one's local properties.
             started = [threads.submit(inheritable_thread_target(fit_timed), to_fit) for to_fit in fits]
             fitted = [fit.result() for fit in started]
-        *of_folds, (model, training_seconds) = fitted
+        *of_folds, (last, training_seconds) = fitted
+        model = member.served(last)
 
         start = time.monotonic()
-        kept = ["listing_id", "fold", "price", "log_price", prediction]
+        inside = log_price_bounds(rows).kept_inside(prediction)
+        kept = ["listing_id", "fold", "price", "log_price", inside]
         out_of_fold = reduce(
             DataFrame.union,
             (
@@ -117,8 +120,8 @@ def train_member(
         smearing = smearing_estimates(out_of_fold, {name: sf.col(prediction)})[name]
         in_usd = sf.exp(prediction) * smearing
         fold_metrics = list(metrics_by_slice(out_of_fold, "fold", in_usd).values())
-        train_metrics = evaluate(model.transform(rows), in_usd)
-        test_predictions = model.transform(test).select("listing_id", "price", prediction).persist()
+        train_metrics = evaluate(model.transform(rows).select("price", inside), in_usd)
+        test_predictions = model.transform(test).select("listing_id", "price", inside).persist()
         cached.append(test_predictions)
         test_metrics = evaluate(test_predictions, in_usd)
         validation_seconds = time.monotonic() - start

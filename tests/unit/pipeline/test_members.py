@@ -1,0 +1,127 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark import InheritableThread
+from pyspark.ml.feature import VectorAssembler
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sf
+
+from usedcars_assets.pipeline.errors import PipelineError
+from usedcars_assets.pipeline.evaluation import evaluate
+from usedcars_assets.pipeline.members import MEMBERS, support_vector
+from usedcars_assets.pipeline.members.training import MemberResult, train_member
+from usedcars_assets.pipeline.smearing import smearing_estimates
+
+
+def rows_of(table: DataFrame) -> list[tuple[Any, ...]]:
+    return sorted(tuple(row) for row in table.collect())
+
+
+def test_each_member_predicts_every_training_row_once_and_learns(training: Any) -> None:
+    ids = {row.listing_id for row in training.train.select("listing_id").collect()}
+    for name, result in training.members.items():
+        found = result.out_of_fold.collect()
+        assert len(found) == len(ids)
+        assert {row.listing_id for row in found} == ids
+        assert result.out_of_fold.columns == [
+            "listing_id",
+            "fold",
+            "price",
+            "log_price",
+            f"prediction_{name}",
+        ]
+        assert result.test_predictions.count() == training.test.count()
+        assert [metrics.rows for metrics in result.fold_metrics] == [
+            row["count"] for row in training.train.groupBy("fold").count().orderBy("fold").collect()
+        ]
+        assert result.test_metrics.r2 > 0.6, name
+        assert result.cv_mean["r2"] > 0.6, name
+        assert len(result.fold_seconds) == 3
+
+
+def test_a_fold_is_predicted_by_a_model_that_never_saw_its_prices(training: Any) -> None:
+    """Prices of one fold ten times higher: a model that had seen them would follow."""
+    dearer = training.train.withColumn(
+        "log_price", sf.col("log_price") + sf.when(sf.col("fold") == 1, 2.3).otherwise(0.0)
+    )
+    with train_member("elastic_net", dearer, training.test, {}, seed=20) as changed:
+        after = {row.listing_id: row.prediction_elastic_net for row in changed.out_of_fold.collect()}
+    for row in training.members["elastic_net"].out_of_fold.where("fold = 1").collect():
+        assert after[row.listing_id] == pytest.approx(row.prediction_elastic_net, abs=1e-9)
+
+
+def test_the_same_rows_and_seed_give_the_same_predictions_in_any_order(training: Any) -> None:
+    shuffled = training.train.orderBy(sf.rand(5)).repartition(3)
+    parameters = {"n_estimators": 20, "max_depth": 4, "learning_rate": 0.3}
+    with train_member("gradient_boosting", shuffled, training.test, parameters, seed=20) as again:
+        assert rows_of(again.out_of_fold) == rows_of(training.members["gradient_boosting"].out_of_fold)
+        assert again.test_metrics == training.members["gradient_boosting"].test_metrics
+
+
+def test_a_forest_can_join_the_members(training: Any) -> None:
+    with train_member(
+        "random_forest", training.train, training.test, {"trees": 4, "max_depth": 5}, 1
+    ) as forest:
+        assert forest.test_metrics.r2 > 0.5
+        assert forest.parameters["trees"] == 4
+        assert forest.parameters["max_bins"] == 64
+
+
+def test_members_trained_at_once_in_one_session_are_those_trained_alone(training: Any) -> None:
+    results: dict[str, MemberResult] = {}
+
+    def train(name: str) -> None:
+        parameters = {**training.members[name].parameters}
+        results[name] = train_member(name, training.train, training.test, parameters, seed=20)
+
+    threads = [InheritableThread(target=train, args=(name,)) for name in training.members]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(300)
+    assert set(results) == set(training.members)
+    for name, result in results.items():
+        with result:
+            alone = training.members[name]
+            assert result.cv_mean == pytest.approx(alone.cv_mean, rel=1e-9)
+            assert result.test_metrics.rmse == pytest.approx(alone.test_metrics.rmse, rel=1e-9)
+
+
+def test_support_vector_regression_finds_a_line_and_ignores_outliers(spark: SparkSession) -> None:
+    chance = np.random.default_rng(3)
+    inputs = chance.normal(size=(500, 2))
+    target = 10 + 2 * inputs[:, 0] - inputs[:, 1] + chance.normal(0, 0.02, 500)
+    target[:20] += 5
+    table = [(*map(float, x), float(y)) for x, y in zip(inputs, target, strict=True)]
+    assemble = VectorAssembler(inputCols=["a", "b"], outputCol="x")
+    rows = assemble.transform(spark.createDataFrame(table, ["a", "b", "log_price"])).withColumn(
+        "listing_id", sf.monotonically_increasing_id().cast("string")
+    )
+    parameters = {**support_vector.DEFAULTS, "max_iterations": 200, "tolerance": 1e-6, "regularization": 1e-6}
+    model = support_vector.fit(rows, "x", "p", parameters, 0)
+    assert [*model.coefficients.toArray(), model.intercept] == pytest.approx([2, -1, 10], abs=0.05)
+
+
+def test_an_unknown_parameter_is_refused_with_the_known_ones(training: Any) -> None:
+    with pytest.raises(
+        PipelineError, match=r"elastic_net has no parameter depth: use l1_share, max_iterations"
+    ):
+        train_member("elastic_net", training.train, training.test, {"depth": 3}, seed=1)
+    assert set(MEMBERS) == {"gradient_boosting", "support_vector", "elastic_net", "random_forest"}
+
+
+def test_smearing_brings_the_mean_price_back_and_withstands_wrong_listings(spark: SparkSession) -> None:
+    rows = spark.range(20_000).select(
+        (sf.lit(10.0) + sf.randn(4) * 0.4).alias("log_price"), sf.lit(10.0).alias("prediction")
+    )
+    (factor,) = smearing_estimates(rows, {"p": sf.col("prediction")}).values()
+    assert factor == pytest.approx(np.exp(0.4**2 / 2), rel=0.02)
+    priced = rows.select(
+        sf.exp("log_price").alias("price"), (sf.exp("prediction") * factor).alias("prediction")
+    )
+    means = priced.agg(sf.avg("price"), sf.avg("prediction")).collect()[0]
+    assert means[0] == pytest.approx(means[1], rel=0.02)
+    assert evaluate(priced).rows == 20_000
+    wrong = rows.limit(100).withColumn("log_price", sf.lit(18.0)).union(rows)
+    assert smearing_estimates(wrong, {"p": sf.col("prediction")})["p"] == pytest.approx(factor, rel=0.02)
