@@ -158,15 +158,19 @@ def _check_runs(spark: SparkSession, query: StreamingQuery, partitions: int) -> 
 def _keep_books(stop: Event, output_log: OutputLog, metrics: ServingMetrics) -> None:
     """Follow the progress for the metrics, and commit it now and then as the floor of the next start."""
     committed_at = 0.0
+    unknown = False
     while not stop.wait(_SECONDS_BETWEEN_LOOKS):
         try:
             progress = output_log.progress()
             metrics.progressed(progress)
+            unknown = False
             if time.monotonic() - committed_at > _SECONDS_BETWEEN_FLOORS:
                 output_log.commit_floor(progress)
                 committed_at = time.monotonic()
         except (KafkaError, NotYetError, TopicsError, OSError) as error:
-            log.warning("progress_unknown", reason=str(error)[:300])
+            if not unknown:  # a line an outage, not one every two seconds of it
+                log.warning("progress_unknown", reason=str(error)[:300])
+            unknown = True
 
 
 def main() -> None:
