@@ -97,7 +97,7 @@ def feature_tables(
         for lost in end_lost_runs(context.instance, mlflow):
             context.log.warning(f"MLflow run {lost} was left running by a training that is over: ended it.")
         training = Training(
-            training_id=context.run_id,
+            training_id=context.run.run_id,
             mlflow_run_id=mlflow.start_training_run(),
             batches=tuple(batch.version for batch in window),
             left_out=tuple(batch.version for batch in left_out),

@@ -92,7 +92,7 @@ def cleaned_listings(
                     put_in_quarantine(lake, problem.quarantine, str(problem))
                     lake.delete(reference_path(CLEANED, batch))
         if problems:
-            context.instance.add_run_tags(context.run_id, {BATCH_AT_FAULT_TAG: "true"})
+            context.instance.add_run_tags(context.run.run_id, {BATCH_AT_FAULT_TAG: "true"})
             rest = f" The other {len(cleaned)} are cleaned; the next training takes them." if cleaned else ""
             raise Failure(" ".join(problems) + rest, allow_retries=False)
         yield from check_batches(lake, cleaned)

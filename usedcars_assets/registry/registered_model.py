@@ -50,7 +50,7 @@ def registered_model(
         with spark.step(context):
             path, size = _log_model(lake, mlflow, stacked_model)
         logged = time.monotonic()
-        version = _register(mlflow, name, stacked_model, path, context.run_id)
+        version = _register(mlflow, name, stacked_model, path, context.run.run_id)
         # From here on the batches count as learnt, whatever becomes of the rollout.
         fingerprints = {v.batch: v.fingerprint for v in (*training.batches, *training.left_out)}
         trained = TrainedBatches(

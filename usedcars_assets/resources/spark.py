@@ -86,7 +86,7 @@ class SharedSpark(LazyPySparkResource):
         op_context = context if isinstance(context, OpExecutionContext) else context.op_execution_context
         name = op_context.op_handle.name
         spark_context.setLocalProperty("spark.scheduler.pool", name)
-        spark_context.setJobGroup(f"{op_context.run_id}/{name}", name, interruptOnCancel=True)
+        spark_context.setJobGroup(f"{op_context.run.run_id}/{name}", name, interruptOnCancel=True)
         try:
             yield session
         finally:

@@ -109,7 +109,7 @@ def _train(
         for table in ("out_of_fold", "test_predictions"):
             write_table(getattr(result, table), lake.uri(f"{path}/{table}"), overwrite=True)
     experiment_id = mlflow.experiment_id()
-    run_id = _log(mlflow, experiment_id, training.mlflow_run_id, result, context.run_id)
+    run_id = _log(mlflow, experiment_id, training.mlflow_run_id, result, context.run.run_id)
     reference = TrainedMember(
         training=training,
         name=name,

@@ -43,7 +43,7 @@ def reproduce(
         export = REFERENCE.validate_python(content)
         assert isinstance(export, TrainingExport)  # noqa: S101  narrows the type
         with spark.step(context) as session:
-            found = retrain(session, lake, export, context.run_id)
+            found = retrain(session, lake, export, context.run.run_id)
     rows = [
         {
             "model": name,

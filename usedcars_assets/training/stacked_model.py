@@ -116,7 +116,7 @@ def _stack(
     predictions = read_table(session, lake.uri(f"{path}/test_predictions"))
     plot = _plot(predictions)
     experiment_id = mlflow.experiment_id()
-    run_id = _log(mlflow, experiment_id, training.mlflow_run_id, result, plot, context.run_id)
+    run_id = _log(mlflow, experiment_id, training.mlflow_run_id, result, plot, context.run.run_id)
     reference = StackedModel(
         training=training,
         path=path,
