@@ -116,6 +116,9 @@ IMPOSSIBLE: list[tuple[RawRow, str, str]] = [
     ({"price": "1"}, "price_out_of_range", "price"),
     ({"price": "1e300"}, "price_out_of_range", "price"),
     ({"price": "-23141.0"}, "price_out_of_range", "price"),
+    ({"price": "1234567.0"}, "placeholder_price", "price"),
+    ({"price": "3299995.0", "horsepower": "177.0"}, "implausible_price", "price"),
+    ({"price": "3299995.0", "horsepower": ""}, "implausible_price", "price"),
     ({"listing_id": ""}, "missing_listing_id", "listing_id"),
 ]
 
