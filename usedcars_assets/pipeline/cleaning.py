@@ -32,7 +32,7 @@ MOST_MILES = 500_000
 LEAST_HORSEPOWER, MOST_HORSEPOWER = 10, 2_500
 SOUTH, NORTH, WEST, EAST = 13, 72, -180, -64
 LEAST_PRICE_USD, MOST_PRICE_USD = 200, 3_500_000
-# A family car at three million dollars is a slip, and one of them among the test rows hides every other error.
+# A family car at three million dollars is a slip; one among the test rows hides every other error.
 # What is dear for its power (a Bugatti Veyron: 1,001 hp, 2 million USD) stays below this.
 MOST_USD_PER_HORSEPOWER, HORSEPOWER_WHERE_UNKNOWN = 2_500, 200
 # Typed in place of a price. 12,345 or 99,999 may be one.
