@@ -65,6 +65,7 @@ class SharedSpark(LazyPySparkResource):
         with self._lock:
             if self._spark_session is not None:
                 return
+            _name_the_program()
             os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
             os.environ["HADOOP_USER_NAME"] = self.hdfs_user
             self._own = SparkContext._active_spark_context is None
@@ -92,3 +93,14 @@ class SharedSpark(LazyPySparkResource):
         finally:
             spark_context.setLocalProperty("spark.scheduler.pool", None)  # type: ignore[arg-type]
             spark_context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]
+
+
+def _name_the_program() -> None:
+    """Gives the main module a file where it has none, as in the process that Dagster starts a run in.
+
+    pyspark.sql.connect.utils.check_dependencies, which MLflow's Spark flavour comes by, takes such a process
+    for a doctest, and ends it.
+    """
+    program = sys.modules["__main__"]
+    if not hasattr(program, "__file__"):
+        program.__file__ = __file__
