@@ -28,7 +28,8 @@ InputFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable
 
 @app.callback()
 def _configure() -> None:
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    # Looked up anew for every line: who replaces sys.stderr and closes it does not break later logging.
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 def _told_in_one_sentence(command: Callable[_Parameters, None]) -> Callable[_Parameters, None]:

@@ -39,6 +39,15 @@ def test_hdfs_that_is_down_is_told_in_one_sentence(nobody_listens: str, generate
     assert line.startswith(f"Error: HDFS does not answer at http://{nobody_listens}: start it")
 
 
+def test_a_command_run_within_a_program_leaves_its_logging_usable(
+    nobody_listens: str, generated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error_line("upload", str(generated), "--batch", "monday")
+    with pytest.raises(SimulationError, match="HDFS does not answer"):
+        upload_batch(open_lake(SimulationSettings()), generated, "monday")
+    assert "trying again" in capsys.readouterr().err
+
+
 def test_kafka_that_is_down_is_told_in_one_sentence(nobody_listens: str, generated: Path) -> None:
     line = error_line("ask", str(generated), "--limit", "1")
     assert line.startswith(f"Error: Kafka does not answer at {nobody_listens}")
