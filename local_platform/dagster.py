@@ -10,7 +10,9 @@ from local_platform.settings import HOST, PlatformSettings
 
 # One training at a time: the machine's cores are shared with serving. A run whose process is gone is marked
 # failed by the monitor.
-_INSTANCE = """telemetry:
+_INSTANCE = """nux:
+  enabled: false
+telemetry:
   enabled: false
 concurrency:
   runs:
