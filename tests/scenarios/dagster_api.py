@@ -68,6 +68,10 @@ class DagsterGraphQL:
             for run in self.ask(RUNS)["runsOrError"]["results"]
         ]
 
+    def run(self, run_id: str) -> Run:
+        """One of them."""
+        return next(run for run in self.runs() if run.id == run_id)
+
     def failure_sentences(self, run: str) -> list[str]:
         """What the failed steps of a run said."""
         events = self.ask(FAILURES, run=run)["logsForRun"]["events"]
@@ -91,7 +95,7 @@ class DagsterGraphQL:
         """The run, once it has ended in whatever way."""
         until = time.monotonic() + timeout_seconds
         while time.monotonic() < until:
-            run = next(run for run in self.runs() if run.id == run_id)
+            run = self.run(run_id)
             if run.status in FINISHED:
                 return run
             time.sleep(1)
