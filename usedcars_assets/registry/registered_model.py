@@ -16,7 +16,6 @@ from usedcars_assets.references import RegisteredVersion, StackedModel
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.resources.spark import SharedSpark
-from usedcars_assets.settings import settings
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -44,7 +43,7 @@ def registered_model(
 ) -> Output[RegisteredVersion]:
     """Logs the artefact to the training's MLflow run and registers it."""
     training = stacked_model.training
-    name = settings().registered_model
+    name = mlflow.registered_model
     with clear_failures("registering the model"):
         started = time.monotonic()
         with spark.step(context):

@@ -36,6 +36,8 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
             tracking_uri=values.mlflow_tracking_uri,
             url=values.mlflow_url,
             experiment=values.mlflow_experiment,
+            registered_model=values.registered_model,
+            serving_alias=values.serving_alias,
             dagster_url=values.dagster_url,
         ),
         "deployment": ServingDeployment(kind=values.deployment, supervisor_socket=values.supervisor_socket),

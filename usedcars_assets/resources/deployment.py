@@ -11,6 +11,7 @@ from usedcars_assets.failures import UnavailableError
 
 _SERVING = "serving"
 _DEAD = ("BACKOFF", "FATAL", "UNKNOWN")
+_MOST_ENDS = 2
 # Faults of Supervisor's XML-RPC interface: http://supervisord.org/api.html
 _BAD_NAME, _ALREADY_STARTED, _NOT_RUNNING = 10, 60, 70
 
@@ -38,6 +39,7 @@ class SupervisedServing:
         from supervisor.xmlrpc import SupervisorTransport
 
         self._socket = socket
+        self._starts: set[int] = set()
         transport = SupervisorTransport(None, None, serverurl=f"unix://{socket}")
         self._server = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
 
@@ -48,13 +50,19 @@ class SupervisedServing:
 
     def restart(self) -> None:
         """Stops the program and waits for its end; starts it and does not wait."""
+        self._starts.clear()
         self._call("stopProcess", _SERVING, True, accept=_NOT_RUNNING)
         self._call("startProcess", _SERVING, False, accept=_ALREADY_STARTED)
 
     def why_dead(self) -> str | None:
-        """Supervisor's last word on a program that fails to start."""
+        """Supervisor's last word on a program that fails to start, or ends again and again."""
         info = self._call("getProcessInfo", _SERVING)
-        return f"{info['statename']}: {info['spawnerr']}" if info["statename"] in _DEAD else None
+        if info["statename"] in _DEAD:
+            return f"{info['statename']}: {info['spawnerr']}"
+        if info["statename"] == "RUNNING":
+            self._starts.add(info["start"])
+        more = len(self._starts) - 1
+        return f"it ended by itself {more} times: see {info['logfile']}" if more >= _MOST_ENDS else None
 
     def _call(self, method: str, *arguments: object, accept: int | None = None) -> Any:
         try:

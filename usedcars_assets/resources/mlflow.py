@@ -41,6 +41,8 @@ class MlflowTracking(ConfigurableResource[Any]):
     tracking_uri: str = Field(description="MLflow's tracking server.")
     url: str = Field(default="", description="MLflow as a browser reaches it, if that differs.")
     experiment: str = Field(description="MLflow experiment of the trainings.")
+    registered_model: str = Field(description="Name of the registered model.")
+    serving_alias: str = Field(description="Alias of the version that serving must run.")
     dagster_url: str = Field(description="Dagster as a browser reaches it.")
 
     _context: Any = PrivateAttr(default=None)
@@ -82,7 +84,7 @@ class MlflowTracking(ConfigurableResource[Any]):
                     "experiment_name": self.experiment,
                     "mlflow_tracking_uri": self.tracking_uri,
                     "env": _CLIENT_ENVIRONMENT,
-                    "extra_tags": {"dagster_run_url": self.dagster_run_url(self._context.run_id)},
+                    "extra_tags": {"dagster_run_url": self.dagster_run_url(self._context.run.run_id)},
                 }
                 context = self._context.replace_config(configuration)
                 tracking = self._opened.enter_context(contextmanager(mlflow_tracking.resource_fn)(context))
@@ -106,13 +108,12 @@ class MlflowTracking(ConfigurableResource[Any]):
         """However the run ended, its MLflow run ends too; what a killed process leaves, the sweep ends."""
         if self._run_id is None:
             return
-        run = context.instance.get_run_by_id(str(context.run_id)) if context.instance else None
+        instance, run_id = self._context.instance, self._context.run.run_id
+        run = instance.get_run_by_id(run_id)
         if run is not None and run.status == DagsterRunStatus.CANCELING:
             self.end_run("KILLED")
-        elif context.instance and context.instance.get_run_stats(str(context.run_id)).steps_failed:
-            self.end_run("FAILED")
         else:
-            self.end_run()
+            self.end_run("FAILED" if instance.get_run_stats(run_id).steps_failed else "FINISHED")
         self._opened.close()
         self._run_id = None
 

@@ -1,6 +1,7 @@
 """Brings a registered version into service, or puts the former one back."""
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dagster import AssetExecutionContext, Config, Failure, MetadataValue, Output, asset
@@ -51,15 +52,25 @@ def serving_rollout(
         client = mlflow.client()
         serving = deployment.connect()
         context.log.info(serving.describe())
-        previous = version_with_alias(client, registered_model.name, settings().serving_alias)
+        previous = version_with_alias(client, registered_model.name, mlflow.serving_alias)
         with Answers(topics) as answers:
+            service = _Service(
+                client=client,
+                name=registered_model.name,
+                alias=mlflow.serving_alias,
+                serving=serving,
+                answers=answers,
+                listing=registered_model.input_example,
+                timeout=config.timeout_seconds,
+            )
             try:
-                seconds = _serve(client, serving, answers, registered_model, version, config.timeout_seconds)
+                seconds = service.bring(version)
             except BaseException as error:
-                outcome = _put_back(client, serving, answers, registered_model, previous, error, config)
+                # Who cancels the run does not wait for answers.
+                outcome = service.put_back(previous, wait=isinstance(error, Exception))
                 if not isinstance(error, Exception):
                     raise
-                reason = str(error) if isinstance(error, NoAnswerError) else explain(error, "rolling out")[0]
+                reason = _reason(error)
                 client.set_model_version_tag(registered_model.name, version, "rollout", f"failed: {reason}")
                 raise Failure(
                     f"Version {version} did not come into service: {reason}. {outcome}", allow_retries=False
@@ -75,43 +86,44 @@ def serving_rollout(
     return Output(rollout, metadata=metadata)
 
 
-def _serve(
-    client: "MlflowClient",
-    serving: Deployment,
-    answers: Answers,
-    registered: RegisteredVersion,
-    version: str,
-    timeout: float,
-) -> float:
-    """Returns the seconds from the stop of the former version to the first answer of this one."""
-    started = time.monotonic()
-    client.set_registered_model_alias(registered.name, settings().serving_alias, version)
-    serving.restart()
-    answers.wait_for(version, registered.input_example, timeout, serving.why_dead)
-    return time.monotonic() - started
+@dataclass(frozen=True)
+class _Service:
+    """Serving, the alias that tells it which version to run, and its answers."""
+
+    client: "MlflowClient"
+    name: str
+    alias: str
+    serving: Deployment
+    answers: Answers
+    listing: str
+    timeout: float
+
+    def bring(self, version: str) -> float:
+        """Moves the alias and restarts; the seconds until the version answered."""
+        started = time.monotonic()
+        self.client.set_registered_model_alias(self.name, self.alias, version)
+        self.serving.restart()
+        self.answers.wait_for(version, self.listing, self.timeout, self.serving.why_dead)
+        return time.monotonic() - started
+
+    def put_back(self, previous: str | None, *, wait: bool) -> str:
+        """Undoes the rollout and says how that went."""
+        try:
+            if previous is None:
+                self.client.delete_registered_model_alias(self.name, self.alias)
+                self.serving.restart()
+                return "There was no version before it: serving waits for the next."
+            if not wait:
+                self.client.set_registered_model_alias(self.name, self.alias, previous)
+                self.serving.restart()
+                return f"Version {previous} is put back."
+            self.bring(previous)
+        except Exception as problem:
+            known = previous or "none"
+            return f"Version {known} could not be put back: {_reason(problem)}; restart serving by hand."
+        return f"Version {previous} is back and answers."
 
 
-def _put_back(
-    client: "MlflowClient",
-    serving: Deployment,
-    answers: Answers,
-    registered: RegisteredVersion,
-    previous: str | None,
-    error: BaseException,
-    config: RolloutConfig,
-) -> str:
-    """Undoes the rollout and says how that went."""
-    try:
-        if previous is None:
-            client.delete_registered_model_alias(registered.name, settings().serving_alias)
-            serving.restart()
-            return "There was no version before it: serving waits for the next."
-        if not isinstance(error, Exception):  # the run was cancelled: don't wait
-            client.set_registered_model_alias(registered.name, settings().serving_alias, previous)
-            serving.restart()
-            return f"Version {previous} is put back."
-        _serve(client, serving, answers, registered, previous, config.timeout_seconds)
-    except Exception as problem:
-        reason = str(problem) if isinstance(problem, NoAnswerError) else explain(problem, "putting back")[0]
-        return f"Version {previous or 'none'} could not be put back: {reason}; restart serving by hand."
-    return f"Version {previous} is back and answers."
+def _reason(error: Exception) -> str:
+    sentence = str(error) if isinstance(error, NoAnswerError) else explain(error, "rolling out")[0]
+    return sentence.rstrip(".")

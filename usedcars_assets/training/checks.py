@@ -17,7 +17,6 @@ from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.resources.references import read_reference
 from usedcars_assets.resources.spark import SharedSpark
-from usedcars_assets.settings import settings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -126,8 +125,8 @@ def _errors_of_serving(tracking: MlflowTracking, listings: "DataFrame") -> tuple
     from usedcars_assets.pipeline.evaluation import evaluate
     from usedcars_assets.registry.versions import load_version, version_with_alias
 
-    name = settings().registered_model
-    version = version_with_alias(tracking.client(), name, settings().serving_alias)
+    name = tracking.registered_model
+    version = version_with_alias(tracking.client(), name, tracking.serving_alias)
     if version is None:
         return None
     scored = score_listings(load_version(tracking, name, version), listings)

@@ -1,0 +1,200 @@
+"""A version into service, and what happens when it does not get there: real Supervisor, Kafka and MLflow."""
+
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from dagster import Failure, build_asset_context
+from kafka.admin import KafkaAdminClient, NewTopic
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from usedcars_assets.references import RegisteredVersion, Rollout, Training
+from usedcars_assets.resources.deployment import ServingDeployment
+from usedcars_assets.resources.mlflow import MlflowTracking
+from usedcars_assets.resources.topics import Topics
+from usedcars_assets.rollout.serving_rollout import RolloutConfig, serving_rollout
+from usedcars_assets.settings import Settings
+
+pytestmark = pytest.mark.services
+
+RESPONDER = Path(__file__).with_name("responder.py")
+CONFIGURATION = """
+[supervisord]
+nodaemon=true
+logfile={folder}/supervisord.log
+pidfile={folder}/supervisord.pid
+[unix_http_server]
+file={folder}/s.sock
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+[program:serving]
+command={command}
+autostart=false
+startsecs=1
+startretries=1
+stopwaitsecs=5
+stdout_logfile={folder}/serving.log
+redirect_stderr=true
+"""
+
+
+def tracking(uri: str, name: str) -> MlflowTracking:
+    return MlflowTracking(
+        tracking_uri=uri, experiment=name, registered_model=name, serving_alias="serving", dagster_url=""
+    )
+
+
+class Service:
+    """Everything that a rollout touches, under names of its own."""
+
+    def __init__(self, values: Settings, folder: Path) -> None:
+        name = f"rollout-{uuid.uuid4().hex[:8]}"
+        self.topics = Topics(
+            bootstrap_servers=values.kafka_bootstrap_servers,
+            requests=f"{name}.requests",
+            predictions=f"{name}.predictions",
+        )
+        admin = KafkaAdminClient(bootstrap_servers=values.kafka_bootstrap_servers)
+        names = (self.topics.requests, self.topics.predictions)
+        admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1) for topic in names])
+        admin.close()
+        self.mlflow = tracking(values.mlflow_tracking_uri, name)
+        self.client: MlflowClient = self.mlflow.client()
+        self.client.create_registered_model(name)
+        self.name = name
+        self.deployment = ServingDeployment(supervisor_socket=str(folder / "s.sock"))
+        files_and_names = (
+            RESPONDER,
+            values.kafka_bootstrap_servers,
+            *names,
+            values.mlflow_tracking_uri,
+            name,
+        )
+        self.command = " ".join(map(str, (sys.executable, *files_and_names)))
+
+    def register(self, behaviour: str = "answers") -> str:
+        run = self.client.create_run(self.mlflow.experiment_id()).info
+        self.client.set_terminated(run.run_id)
+        version = self.client.create_model_version(
+            self.name, f"{run.artifact_uri}/model", run.run_id, tags={"behaviour": behaviour}
+        )
+        return str(version.version)
+
+    def roll_out(self, version: str, timeout: float = 60, **instead: Any) -> Rollout:
+        training = Training(
+            training_id="t",
+            mlflow_run_id="r",
+            batches=(),
+            left_out=(),
+            members=(),
+            folds=2,
+            seed=1,
+            cleaned_rows=0,
+            data_version="",
+        )
+        registered = RegisteredVersion(
+            training=training, name=self.name, version=version, input_example='{"year": "2018"}'
+        )
+        found: Any = serving_rollout(
+            build_asset_context(),
+            config=RolloutConfig(timeout_seconds=timeout),
+            registered_model=registered,
+            **{"mlflow": self.mlflow, "deployment": self.deployment, "topics": self.topics, **instead},
+        )
+        assert isinstance(found.value, Rollout)
+        return found.value
+
+    def served(self) -> str | None:
+        try:
+            return str(self.client.get_model_version_by_alias(self.name, "serving").version)
+        except MlflowException:
+            return None
+
+
+@pytest.fixture
+def service(platform: Any) -> Iterator[Service]:
+    with TemporaryDirectory(prefix="uc-") as temporary:
+        folder = Path(temporary)
+        service = Service(Settings(), folder)  # type: ignore[call-arg]
+        configuration = folder / "supervisord.conf"
+        configuration.write_text(CONFIGURATION.format(folder=folder, command=service.command))
+        process = subprocess.Popen([sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)])
+        try:
+            deadline = time.monotonic() + 30
+            while not (folder / "s.sock").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            yield service
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def test_a_version_is_in_service_once_it_has_answered(service: Service) -> None:
+    first = service.roll_out(service.register())
+    assert (first.version, first.previous, service.served()) == ("1", None, "1")
+    second = service.roll_out(service.register())
+    assert (second.version, second.previous, service.served()) == ("2", "1", "2")
+    assert second.seconds_to_first_answer > 0
+    assert service.client.get_model_version(service.name, "2").tags["rollout"] == "served"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ("silent", "nothing answered within"),
+        ("rejects", "it rejects the listing that it was registered with (missing_year)"),
+        ("dies", "serving did not start (it ended by itself 2 times"),
+    ],
+)
+def test_a_version_that_does_not_answer_gives_way_to_the_one_before(
+    service: Service, behaviour: str, reason: str
+) -> None:
+    service.roll_out(service.register())
+    bad = service.register(behaviour)
+    with pytest.raises(Failure) as caught:
+        service.roll_out(bad, timeout=12 if behaviour == "silent" else 60)
+    told = str(caught.value.description)
+    assert told.startswith("Version 2 did not come into service: ")
+    assert reason in told
+    assert told.endswith("Version 1 is back and answers.")
+    assert service.served() == "1"
+    assert service.client.get_model_version(service.name, bad).tags["rollout"].startswith("failed: ")
+
+
+def test_a_first_version_that_does_not_answer_leaves_serving_waiting(service: Service) -> None:
+    with pytest.raises(Failure, match="serving waits for the next"):
+        service.roll_out(service.register("silent"), timeout=8)
+    assert service.served() is None
+
+
+def test_without_supervisor_nothing_is_touched(service: Service) -> None:
+    away = ServingDeployment(supervisor_socket="/nowhere/supervisor.sock")
+    with pytest.raises(Failure) as caught:
+        service.roll_out(service.register(), deployment=away)
+    assert str(caught.value.description).startswith("There is no Supervisor at /nowhere/supervisor.sock")
+    assert service.served() is None
+
+
+def test_without_kafka_nothing_is_touched(service: Service) -> None:
+    away = Topics(bootstrap_servers="127.0.0.1:9", requests="r", predictions="p")
+    with pytest.raises(Failure) as caught:
+        service.roll_out(service.register(), topics=away)
+    assert str(caught.value.description).startswith("Kafka does not answer while rolling out version 1")
+    assert service.served() is None
+
+
+def test_without_mlflow_nothing_is_touched(service: Service) -> None:
+    away = tracking("http://127.0.0.1:9", service.name)
+    version = service.register()
+    with pytest.raises(Failure) as caught:
+        service.roll_out(version, mlflow=away)
+    assert str(caught.value.description).startswith("MLflow does not answer while rolling out version 1")
+    assert service.served() is None
