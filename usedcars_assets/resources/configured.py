@@ -23,7 +23,7 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
     return {
         "lake": lake,
         "io_manager": ReferenceIOManager(lake=lake),
-        "spark": SharedSpark(
+        "spark": SharedSpark.configure_at_launch(
             master=values.spark_master,
             driver_memory=values.spark_driver_memory,
             executor_instances=values.spark_executor_instances,
