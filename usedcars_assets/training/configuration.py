@@ -33,10 +33,11 @@ class ElasticNetConfig(Config):
 class SupportVectorConfig(Config):
     """Linear support vector regression."""
 
-    epsilon: float = Field(default=0.1, gt=0, description="Half width of the tube, in log price.")
-    regularization: float = Field(default=1e-4, ge=0, description="Weight of the L2 penalty.")
-    max_iterations: int = Field(default=60, ge=1, description="Most iterations of the solver.")
-    tolerance: float = Field(default=1e-4, gt=0, description="Change at which the solver stops.")
+    epsilon: float = Field(default=0.2, gt=0, description="Half width of the tube, in log price.")
+    regularization: float = Field(default=1e-3, ge=0, description="Weight of the L2 penalty.")
+    max_iterations: int = Field(default=30, ge=1, description="Most iterations of the solver.")
+    tolerance: float = Field(default=1e-3, gt=0, description="Change at which the solver stops.")
+    most_rows: int = Field(default=20_000, ge=100, description="More rows are thinned out to these.")
 
 
 class RandomForestConfig(Config):
