@@ -95,7 +95,7 @@ def _tick(context: SensorEvaluationContext, lake: Lake, cursor: _Cursor) -> Sens
     if runs:
         # What runs names its batches by a range of partitions: add at the end, move and remove nothing.
         instance.add_dynamic_partitions(str(BATCHES.name), [name for name in wanted if name not in existing])
-        reason = f"Training {runs[0].run_id[:8]} is under way; {_count(waiting)} for the next one."
+        reason = f"Training {runs[0].run_id[:8]} is under way; {_count(waiting)}."
         return SensorResult(skip_reason=reason, cursor=following, asset_events=events)
 
     starting = [version.batch for version, (state, _) in standings.items() if state is Standing.STARTING]
