@@ -10,23 +10,21 @@ from types import TracebackType
 from typing import Self
 
 from pyspark.ml.feature import SQLTransformer
-from pyspark.sql import DataFrame, Observation, Window
+from pyspark.sql import Column, DataFrame, Observation, Window
 from pyspark.sql import functions as sf
 
 from usedcars_assets.pipeline.errors import BadBatchError, reading
 from usedcars_assets.pipeline.raw_listings import (
-    LISTING_FIELDS,
     MALFORMED_ROW,
     RAW_COLUMNS,
-    listing_json,
     not_utf8_lines,
 )
 
 # What the published file writes for "not known".
 PLACEHOLDERS = ("", "--", "none", "null", "nan", "n/a")
 
-# A listing outside these is impossible, and rejected. The widest honest values of the published file (a price
-# of 3.3 million USD, 1,001 hp, longitudes from Hawaii to Puerto Rico) lie inside.
+# A listing outside these is impossible, and rejected. The published file's cars (up to 1,001 hp, from Hawaii
+# to Puerto Rico) lie inside.
 EARLIEST_YEAR, LATEST_YEAR, MOST_YEARS_AHEAD = 1900, 2035, 2
 MOST_MILES = 500_000
 LEAST_HORSEPOWER, MOST_HORSEPOWER = 10, 2_500
@@ -224,13 +222,40 @@ def _first_broken(rules: tuple[Rule, ...]) -> str:
     return f"CASE {cases} END"
 
 
+def _typed_columns() -> list[str]:
+    return [*(number.column for number in NUMBERS), *TEXTS, *FLAGS, "listed_date"]
+
+
+def listing_json() -> Column:
+    """A cleaned row as the JSON object that the model takes, under the raw names, without its price.
+
+    `cleaning_stage` makes the same columns of it as of the raw row, to the last digit.
+    """
+    parts: dict[str, list[str]] = {}
+    for number in NUMBERS:
+        parts.setdefault(number.field, []).append(number.column)
+    numbers = {field: columns[0] for field, columns in parts.items() if len(columns) == 1} | {
+        # Two numbers in one text, as in "177 hp @ 5,750 RPM".
+        field: f"nullif(concat(coalesce(CAST({columns[0]} AS STRING), ''), "
+        f"coalesce(concat(' @ ', CAST({columns[1]} AS STRING)), '')), '')"
+        for field, columns in parts.items()
+        if len(columns) == 2
+    }
+    others = {field: column for column, field in {**TEXTS, **FLAGS}.items()}
+    fields = {**numbers, **others, "listed_date": "listed_date"}
+    return sf.expr(
+        f"to_json(named_struct({', '.join(f'{field!r}, {sql}' for field, sql in fields.items())}))"
+    )
+
+
 def cleaning_stage() -> SQLTransformer:
     """The first stage of every model: `listing`, a JSON string, to the cleaned columns.
 
     Adds `rejection` and `rejection_field`: reason code and raw field of the first rule broken, or null.
     All other columns pass through.
     """
-    fields = ", ".join(f"{field} STRING" for field in (*LISTING_FIELDS, "unreadable_listing"))
+    read = (*(number.field for number in NUMBERS), *TEXTS.values(), *FLAGS.values(), "listed_date")
+    fields = ", ".join(f"{field} STRING" for field in dict.fromkeys((*read, "unreadable_listing")))
     return SQLTransformer(
         statement=f"""
         SELECT * EXCEPT (listing_raw, listing_numbers, listing_broken), {", ".join(_columns(NUMBERS))},
@@ -259,7 +284,7 @@ class CleanedBatch:
     """A batch in three tables that together hold each of its rows once; a context manager, as it is cached.
 
     cleaned: listing_id, vin, price_usd, the columns of NUMBERS, TEXTS and FLAGS, listed_date, and `listing`,
-        the JSON object that the model takes.
+        the row as a price request (see `listing_json`).
     rejected: the 66 raw columns, malformed_row, reason, field.
     duplicates: as cleaned; earlier or less complete rows of a listing_id that `cleaned` holds.
     """
@@ -298,13 +323,12 @@ def clean_listings(raw: DataFrame) -> CleanedBatch:
     numbers = (*NUMBERS, _PRICE)
     marked = (
         raw.observe(observation, sf.count(sf.lit(1)).alias("read"))
-        .select(sf.struct(*RAW_COLUMNS).alias("listing_raw"), MALFORMED_ROW, listing_json().alias("listing"))
+        .select(sf.struct(*RAW_COLUMNS).alias("listing_raw"), MALFORMED_ROW)
         .selectExpr("*", f"{_numbers(numbers)} AS listing_numbers")
         .selectExpr("*", f"{_first_broken(BATCH_RULES)} AS broken")
         .selectExpr(
             f"{_text('listing_id')} AS listing_id",
             f"{_text('vin')} AS vin",
-            "listing",
             *_columns(numbers),
             "broken",
             f"CASE WHEN broken IS NOT NULL THEN struct(listing_raw.*, {MALFORMED_ROW}) END AS rejected_row",
@@ -314,10 +338,11 @@ def clean_listings(raw: DataFrame) -> CleanedBatch:
             + f" OR coalesce(contains({MALFORMED_ROW}, '\ufffd'), FALSE) AS has_replacement",
         )
     )
+    typed = ["listing_id", "vin", "price_usd", *_typed_columns()]
     newest_first = Window.partitionBy("listing_id", sf.col("broken").isNull()).orderBy(
         sf.desc_nulls_last("listed_date"),
-        sf.desc(sf.length("listing")),
-        sf.xxhash64("listing", "vin", "price_usd"),
+        sf.expr(" + ".join(f"CAST({column} IS NULL AS INT)" for column in typed)),
+        sf.xxhash64(*typed),
     )
     outcome = sf.expr(
         "CASE WHEN broken IS NOT NULL THEN 'rejected' WHEN place > 1 THEN 'duplicate' ELSE 'cleaned' END"
@@ -332,14 +357,12 @@ def clean_listings(raw: DataFrame) -> CleanedBatch:
     except BaseException:
         cached.unpersist()
         raise
-    internal = ("broken", "rejected_row", "has_price", "has_replacement", "place", "outcome")
-    typed = cached.drop(*internal)
     return CleanedBatch(
-        cleaned=typed.where(cached["outcome"] == "cleaned"),
+        cleaned=cached.where("outcome = 'cleaned'").select(*typed, listing_json().alias("listing")),
         rejected=cached.where("outcome = 'rejected'").select(
             "rejected_row.*", sf.col("broken.reason"), sf.col("broken.field")
         ),
-        duplicates=typed.where(cached["outcome"] == "duplicate"),
+        duplicates=cached.where("outcome = 'duplicate'").select(*typed, listing_json().alias("listing")),
         counts=counts,
         cached=cached,
     )

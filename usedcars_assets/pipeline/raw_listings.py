@@ -3,7 +3,7 @@
 import csv
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 from pyspark.sql.types import StringType, StructField, StructType
 
@@ -27,22 +27,6 @@ RAW_COLUMNS: tuple[str, ...] = (
 # fmt: on
 # The text of a row that does not have 66 fields; null for the others.
 MALFORMED_ROW = "malformed_row"
-# What no price request holds: the price, and the saving that follows from it.
-PRICE_COLUMNS = ("price", "savings_amount")
-# The columns that the model reads, and so all that a listing needs as JSON. The others are identifiers,
-# pictures, free text, repetitions of another column, or empty in the whole published file.
-LISTING_FIELDS: tuple[str, ...] = tuple(
-    column
-    for column in RAW_COLUMNS
-    if column
-    not in {
-        *PRICE_COLUMNS,
-        *("vin", "listing_id", "trimId", "sp_name", "main_picture_url", "description"),
-        *("bed", "bed_height", "exterior_color", "interior_color", "engine_cylinders"),
-        *("wheel_system_display", "combine_fuel_economy", "is_certified", "vehicle_damage_category"),
-    }
-)
-
 _SCHEMA = StructType([StructField(name, StringType()) for name in (*RAW_COLUMNS, MALFORMED_ROW)])
 _LONGEST_HEADER = 100_000
 
@@ -71,11 +55,6 @@ def read_raw_listings(spark: SparkSession, path: str) -> DataFrame:
             .option("columnPruning", False)
             .csv(files)
         )
-
-
-def listing_json() -> Column:
-    """The raw row as the JSON object that the model takes: without price, without empty fields."""
-    return sf.to_json(sf.struct(*LISTING_FIELDS))
 
 
 def not_utf8_lines(spark: SparkSession, files: list[str]) -> DataFrame:

@@ -30,6 +30,17 @@ def test_the_artefact_prices_every_test_row_as_the_steps_did(training: Any) -> N
         assert row.price == pytest.approx(steps[row.listing_id], rel=1e-6)
 
 
+def test_the_artefact_prices_the_raw_rows_as_the_steps_did(
+    training: Any, market: list[dict[str, str]], spark: SparkSession
+) -> None:
+    steps = {row.listing_id: row.prediction for row in training.stack.test_predictions.collect()}
+    raw = [(row["listing_id"], json.dumps(row)) for row in market if row["listing_id"] in steps]
+    scored = score_listings(
+        training.artefact, spark.createDataFrame(raw, ["listing_id", "listing"])
+    ).collect()
+    assert {row.listing_id: row.price for row in scored} == pytest.approx(steps, rel=1e-6)
+
+
 def test_the_artefact_keeps_the_columns_of_its_caller(training: Any) -> None:
     listings = training.split.limit(3).select(
         "listing", sf.struct(sf.lit("r1").alias("request_id"), sf.lit(3).alias("offset")).alias("request")
@@ -56,8 +67,8 @@ def test_numbers_and_options_may_come_as_json_values(training: Any, spark: Spark
     as_values = listing | {
         "year": int(listing["year"]),
         "horsepower": float(listing["horsepower"]),
-        "back_legroom": 35.1,
-        "is_new": False,
+        "back_legroom": "35.1 in",
+        "is_new": "False",
         "major_options": ["Leather Seats", "Bluetooth"],
     }
     texts = spark.createDataFrame([(json.dumps(each),) for each in (listing, as_values)], "listing string")

@@ -17,13 +17,16 @@ from usedcars_assets.pipeline.cleaning import (
     BatchCounts,
     clean_listings,
     cleaning_stage,
+    listing_json,
 )
 from usedcars_assets.pipeline.errors import BadBatchError
-from usedcars_assets.pipeline.raw_listings import LISTING_FIELDS, RAW_COLUMNS, read_raw_listings
+from usedcars_assets.pipeline.raw_listings import RAW_COLUMNS, read_raw_listings
 
 RawRow = dict[str, str]
 MakeRow = Callable[..., RawRow]
 WriteCsv = Callable[..., str]
+
+PRICES = {"price", "savings_amount"}
 
 # One Spark job for each example: a few examples, each with many values.
 few_examples = settings(
@@ -193,17 +196,37 @@ def test_every_row_is_cleaned_rejected_or_a_duplicate(
     assert sum(counts.rejected_by_reason.values()) == counts.rejected
 
 
-def test_the_model_cleans_exactly_as_the_batch_does(
+def test_the_model_cleans_raw_and_cleaned_listings_exactly_as_the_batch_does(
     spark: SparkSession, market: list[RawRow], write_csv: WriteCsv
 ) -> None:
     columns = [*(number.column for number in NUMBERS), *TEXTS, *FLAGS, "listed_date"]
+    without_price = [{name: text for name, text in row.items() if name not in PRICES} for row in market]
+    raw = spark.createDataFrame([(json.dumps(row),) for row in without_price], "listing string")
     with clean_listings(read_raw_listings(spark, write_csv(market))) as batch:
-        by_model = cleaning_stage().transform(batch.cleaned.select("listing"))
-        assert by_model.where("rejection IS NOT NULL").count() == 0
-        assert by_model.select(columns).exceptAll(batch.cleaned.select(columns)).count() == 0
+        for listings in (raw, batch.cleaned.select("listing")):
+            by_model = cleaning_stage().transform(listings)
+            assert by_model.where("rejection IS NOT NULL").count() == 0
+            assert by_model.count() == batch.counts.cleaned
+            assert by_model.select(columns).exceptAll(batch.cleaned.select(columns)).count() == 0
         listing = json.loads(batch.cleaned.select("listing").collect()[0][0])
-    assert set(listing) <= set(LISTING_FIELDS)
-    assert not {"price", "savings_amount"} & set(listing)
+    assert set(listing) <= set(RAW_COLUMNS) - PRICES
+
+
+def test_a_cleaned_listing_survives_its_way_through_json_whatever_is_missing(spark: SparkSession) -> None:
+    texts = ["177 hp @ 5,750 RPM", "177 hp", "@ 5,750 RPM", "--", None]
+    listings = [
+        {"power": power, "torque": torque, "horsepower": 0.1 + 0.2, "is_new": "True"}
+        for power in texts
+        for torque in texts
+    ]
+    raw = spark.createDataFrame([(json.dumps(listing),) for listing in listings], "listing string").coalesce(
+        1
+    )
+    once = cleaning_stage().transform(raw)
+    columns = [*(number.column for number in NUMBERS), *TEXTS, *FLAGS, "listed_date"]
+    twice = cleaning_stage().transform(once.select(listing_json().alias("listing")))
+    assert twice.select(columns).collect() == once.select(columns).collect()
+    assert once.where("power_rpm IS NOT NULL AND power_hp IS NULL").count() == len(texts)
 
 
 def test_the_model_says_which_rule_a_request_breaks_and_keeps_its_columns(spark: SparkSession) -> None:

@@ -98,7 +98,7 @@ def test_support_vector_regression_finds_a_line_and_ignores_outliers(spark: Spar
     rows = assemble.transform(spark.createDataFrame(table, ["a", "b", "log_price"])).withColumn(
         "listing_id", sf.monotonically_increasing_id().cast("string")
     )
-    parameters = {**support_vector.DEFAULTS, "max_iterations": 200, "tolerance": 1e-6, "regularization": 1e-6}
+    parameters = {**support_vector.DEFAULTS, "max_iterations": 80, "tolerance": 1e-6, "regularization": 1e-6}
     model = support_vector.fit(rows, "x", "p", parameters, 0)
     assert [*model.coefficients.toArray(), model.intercept] == pytest.approx([2, -1, 10], abs=0.05)
 

@@ -101,7 +101,10 @@ def train_member(
             # The last one is the model that is served.
             fits = [rows.where(sf.col("fold") != fold) for fold in folds] + [rows]
             # Wrapped one by one: each thread needs its own copy of this one's local properties.
-            started = [threads.submit(inheritable_thread_target(fit_timed), to_fit) for to_fit in fits]
+            started = [
+                threads.submit(inheritable_thread_target(train.sparkSession)(fit_timed), to_fit)
+                for to_fit in fits
+            ]
             fitted = [fit.result() for fit in started]
         *of_folds, (last, training_seconds) = fitted
         model = member.served(last)
