@@ -59,8 +59,8 @@ class SupervisedServing:
         info = self._call("getProcessInfo", _SERVING)
         if info["statename"] in _DEAD:
             return f"{info['statename']}: {info['spawnerr']}"
-        if info["statename"] == "RUNNING":
-            self._starts.add(info["start"])
+        # Counted in whatever state it is met: a program that ends in a steady rhythm may never be met RUNNING.
+        self._starts.add(info["start"])
         more = len(self._starts) - 1
         return f"it ended by itself {more} times: see {info['logfile']}" if more >= _MOST_ENDS else None
 
