@@ -171,6 +171,7 @@ class PlatformSettings(BaseSettings):
             "USEDCARS_LIVE_METRICS_SPARK_DRIVER_MEMORY": f"{self.live_metrics_memory_mb}m",
             "USEDCARS_SPARK_JARS": str(self.jars_folder / "spark-kafka"),
             "USEDCARS_SERVING_PORT": str(self.port("serving")),
+            "USEDCARS_SERVING_URL": self.url("serving"),
             "USEDCARS_LIVE_METRICS_PORT": str(self.port("live_metrics")),
             "USEDCARS_DEPLOYMENT": "supervisor",
             "USEDCARS_SUPERVISOR_SOCKET": str(self.supervisor_socket),

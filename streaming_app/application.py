@@ -62,22 +62,27 @@ def run_application(
     os._exit(code)
 
 
-@contextmanager
-def running(spark: SparkSession, query: StreamingQuery, status: Status) -> Iterator[None]:
-    """Stop the query at the end of the block, in seconds even when the JVM or Kafka is gone."""
+def end_query(spark: SparkSession, query: StreamingQuery) -> None:
+    """Stop the query as the process's last act, in seconds even when the JVM or Kafka is gone."""
 
     def end() -> None:
         with suppress(Py4JError, OSError):
             spark.sparkContext.setLogLevel("OFF")  # the tasks that are cut off complain at length
             query.stop()
 
+    stopping = threading.Thread(target=end, daemon=True)
+    stopping.start()
+    stopping.join(_SECONDS_TO_STOP)
+
+
+@contextmanager
+def running(spark: SparkSession, query: StreamingQuery, status: Status) -> Iterator[None]:
+    """End the query at the end of the block."""
     try:
         yield
     finally:
         status.not_ready("stopping")
-        stopping = threading.Thread(target=end, daemon=True)
-        stopping.start()
-        stopping.join(_SECONDS_TO_STOP)
+        end_query(spark, query)
 
 
 def watch_query(query: StreamingQuery, stop: Event) -> None:

@@ -1,5 +1,6 @@
 """Health and metrics of a process over HTTP."""
 
+import json
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,8 @@ class Status:
     def __init__(self, doing: str) -> None:
         self._not_ready: str | None = doing
         self._not_alive: str | None = None
+        self._model: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
 
     def not_ready(self, why: str) -> None:
         """Say why the process does not do its work yet."""
@@ -30,6 +33,19 @@ class Status:
         """Say that the process has to be started anew."""
         self._not_alive = why
 
+    def serve(self, name: str, version: str) -> None:
+        """Say which model version answers."""
+        self._model = {"name": name, "version": version}
+        self._refused.pop(version, None)
+
+    def refuse(self, version: str, why: str) -> None:
+        """Say why a version that the alias names is not served."""
+        self._refused = {version: why}
+
+    def model(self) -> dict[str, object]:
+        """The model that answers (name, version), and the version last refused, with the reason."""
+        return {**self._model, "refused": self._refused}
+
     def why_not_ready(self) -> str | None:
         """Why the process is not ready, None when it is."""
         return self._not_alive or self._not_ready
@@ -40,7 +56,7 @@ class Status:
 
 
 def start_health_server(host: str, port: int, status: Status, metrics: Collector) -> int:
-    """Serve /health/live, /health/ready (200, or 503 with the reason) and /metrics (Prometheus).
+    """Serve /health/live, /health/ready (200, or 503 with the reason), /metrics (Prometheus), /model (JSON).
 
     Port 0 takes any free one. Returns the port. Raises OSError when the port is taken.
     """
@@ -52,11 +68,15 @@ def start_health_server(host: str, port: int, status: Status, metrics: Collector
         def do_GET(self) -> None:
             if self.path == "/metrics":
                 self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
+            elif self.path == "/model":
+                self._answer(200, json.dumps(status.model()).encode(), "application/json")
             elif self.path in checks:
                 why_not = checks[self.path]()
                 self._answer(503 if why_not else 200, (why_not or "ok").encode() + b"\n", "text/plain")
             else:
-                self._answer(404, b"there are /health/live, /health/ready and /metrics\n", "text/plain")
+                self._answer(
+                    404, b"there are /health/live, /health/ready, /metrics and /model\n", "text/plain"
+                )
 
         def _answer(self, code: int, body: bytes, content_type: str) -> None:
             self.send_response(code)

@@ -8,30 +8,25 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import count
 from pathlib import Path
 from threading import Event
 
 import structlog
 from kafka.errors import KafkaError
-from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from streaming_app.application import check_query, run_application, running, watch_query
+from streaming_app.application import check_query, end_query, run_application
 from streaming_app.checkpoints import clear_left_checkpoints, new_checkpoint
 from streaming_app.health import Status
-from streaming_app.model_registry import (
-    ServedModel,
-    UnfitModelError,
-    fetch_model,
-    find_version,
-    remember_served,
-)
+from streaming_app.model_registry import UnfitModelError, fetch_model, find_version, remember_served
 from streaming_app.output_log import OutputLog, TopicsError
 from streaming_app.serving_metrics import ServingMetrics
-from streaming_app.serving_query import check_model, start_query
+from streaming_app.serving_query import start_query
 from streaming_app.settings import ServingSettings
 from streaming_app.spark_session import start_spark
+from streaming_app.succession import PreparedModel, Succession, flush_producers, prepare_model
 from streaming_app.waiting import NotYetError, StoppedError, wait_for
 
 log = structlog.get_logger()
@@ -43,16 +38,28 @@ _SECONDS_BETWEEN_FLOORS = 10.0
 def serve(settings: ServingSettings, metrics: ServingMetrics, stop: Event, status: Status) -> None:
     """Wait for Kafka and a model, then answer until `stop` is set.
 
+    A version to which the alias moves is prepared while the former one answers, and takes over from it
+    between two requests.
+
     Raises StoppedError when stopped while waiting; TopicsError, MissingJarsError and QueryFailedError when
     serving can't be.
     """
     output_log = wait_for(lambda: _connect(settings), stop, (KafkaError, OSError), report=status.not_ready)
-    spark, model, served = _fit_model(settings, stop, status)
-    checkpoint = new_checkpoint(settings.checkpoint_folder, spark)
+    spark, prepared = _first_model(settings, stop, status)
+    succession = Succession(spark, settings, status, stop)
+    _check_cores(spark, settings, output_log.partitions())
+    # A process that was killed may have a JVM left that answers on for a moment: the log is read after it.
+    wait_for(partial(clear_left_checkpoints, settings.checkpoint_folder), stop, (), longest_pause=0.25)
+    checkpoints = new_checkpoint(settings.checkpoint_folder, spark)
+    threading.Thread(target=_keep_books, args=(stop, settings, metrics), name="books", daemon=True).start()
     try:
-        _answer(settings, stop, status, metrics, output_log, spark, model, served, checkpoint)
+        for place in count():
+            checkpoint = checkpoints / str(place)
+            prepared = _answer(
+                settings, stop, status, metrics, output_log, spark, prepared, checkpoint, succession
+            )
     finally:
-        shutil.rmtree(checkpoint, ignore_errors=True)
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def _connect(settings: ServingSettings) -> OutputLog:
@@ -65,9 +72,9 @@ def _connect(settings: ServingSettings) -> OutputLog:
     return output_log
 
 
-def _fit_model(
+def _first_model(
     settings: ServingSettings, stop: Event, status: Status
-) -> tuple[SparkSession, PipelineModel, ServedModel]:
+) -> tuple[SparkSession, PreparedModel]:
     """Await a version with the alias that passes its checks; an unfit one is waited out, not served."""
     unfit: str | None = None
 
@@ -81,7 +88,7 @@ def _fit_model(
     with ThreadPoolExecutor(max_workers=1) as starter:
         starting: Future[SparkSession] | None = None
         while True:
-            version = wait_for(other_version, stop, (), report=status.not_ready)
+            version = wait_for(other_version, stop, (), longest_pause=1.0, report=status.not_ready)
             status.not_ready(f"preparing version {version} of {settings.registered_model}")
             starting = starting or starter.submit(
                 start_spark,
@@ -91,16 +98,18 @@ def _fit_model(
                 settings.spark_jars,
             )
             try:
-                served = wait_for(partial(fetch_model, settings, version), stop, (), report=status.not_ready)
+                wait_for(partial(fetch_model, settings, version), stop, (), report=status.not_ready)
                 spark = starting.result()
-                model = served.load(spark)
-                check_model(spark, model, served, settings)
+                prepared = wait_for(
+                    partial(prepare_model, spark, settings, version), stop, (), report=status.not_ready
+                )
             except UnfitModelError as error:
                 unfit = version
                 log.error("unfit_model", reason=str(error))
+                status.refuse(version, str(error))
                 status.not_ready(str(error))
             else:
-                return spark, model, served
+                return spark, prepared
 
 
 def _answer(
@@ -110,29 +119,68 @@ def _answer(
     metrics: ServingMetrics,
     output_log: OutputLog,
     spark: SparkSession,
-    model: PipelineModel,
-    served: ServedModel,
+    prepared: PreparedModel,
     checkpoint: Path,
-) -> None:
-    """Run the query until `stop` is set. Raises QueryFailedError when it ends by itself."""
-    _check_cores(spark, settings, output_log.partitions())
-    # A process that was killed may have a JVM left that answers on for a moment: the log is read after it.
-    wait_for(partial(clear_left_checkpoints, settings.checkpoint_folder), stop, (), longest_pause=0.25)
+    succession: Succession,
+) -> PreparedModel:
+    """Answer with one version until its successor is prepared, and stop for it.
+
+    Raises StoppedError when `stop` is set, QueryFailedError when the query ends by itself.
+    """
     if stop.is_set():
         raise StoppedError
     progress = output_log.resume()
-    query = start_query(spark, model, served.version, settings, progress.next_offsets, checkpoint)
-    with running(spark, query, status):
+    query = start_query(
+        spark, prepared.model, prepared.served.version, settings, progress.next_offsets, checkpoint
+    )
+    try:
+        served = prepared.served
         log.info("serving", model=served.name, version=served.version, from_offsets=progress.next_offsets)
         remember_served(settings, served)
         wait_for(lambda: _check_runs(spark, query, len(progress.next_offsets)), stop, (), longest_pause=0.25)
         metrics.started(query, served.version)
+        status.serve(served.name, served.version)
         status.ready()
-        threading.Thread(
-            target=_keep_books, args=(stop, output_log, metrics), name="books", daemon=True
-        ).start()
-        watch_query(query, stop)
-    metrics.stopped()
+        succession.started(served)
+        successor = _await_successor(query, stop, succession)
+    except BaseException:
+        status.not_ready("stopping")
+        end_query(spark, query)
+        raise
+    finally:
+        metrics.stopped()
+    _give_way(spark, query, stop)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    return successor
+
+
+def _await_successor(query: StreamingQuery, stop: Event, succession: Succession) -> PreparedModel:
+    while (successor := succession.next()) is None:
+        if stop.wait(0.1):
+            raise StoppedError
+        check_query(query)
+    return successor
+
+
+def _give_way(spark: SparkSession, query: StreamingQuery, stop: Event) -> None:
+    """Stop the query, with all that it has answered in the log; StoppedError when `stop` is set meanwhile."""
+
+    def end() -> None:
+        spark.sparkContext.setLogLevel("OFF")  # the tasks that are cut off complain at length
+        try:
+            query.stop()
+            flush_producers(spark)
+        finally:
+            spark.sparkContext.setLogLevel("WARN")
+
+    ender = ThreadPoolExecutor(max_workers=1)
+    ending = ender.submit(end)
+    ender.shutdown(wait=False)
+    # Kafka may be away: then this takes as long as it is.
+    while not ending.done():
+        if stop.wait(0.02):
+            raise StoppedError
+    ending.result()
 
 
 def _check_cores(spark: SparkSession, settings: ServingSettings, partitions: list[int]) -> None:
@@ -155,12 +203,14 @@ def _check_runs(spark: SparkSession, query: StreamingQuery, partitions: int) -> 
         raise NotYetError("the query is starting")
 
 
-def _keep_books(stop: Event, output_log: OutputLog, metrics: ServingMetrics) -> None:
+def _keep_books(stop: Event, settings: ServingSettings, metrics: ServingMetrics) -> None:
     """Follow the progress for the metrics, and commit it now and then as the floor of the next start."""
     committed_at = 0.0
     unknown = False
+    output_log: OutputLog | None = None  # its own: one is not for several threads
     while not stop.wait(_SECONDS_BETWEEN_LOOKS):
         try:
+            output_log = output_log or _connect(settings)
             progress = output_log.progress()
             metrics.progressed(progress)
             unknown = False

@@ -36,9 +36,12 @@ class Settings(BaseSettings):
     requests_topic: str = Field("usedcars.requests", description="Topic of price requests.")
     predictions_topic: str = Field("usedcars.predictions", description="Topic of answers.")
 
-    deployment: Literal["supervisor"] = Field("supervisor", description="How the rollout restarts serving.")
+    deployment: Literal["supervisor"] = Field("supervisor", description="What runs serving.")
     supervisor_socket: str = Field(
         ".usedcars/run/supervisor.sock", description="Unix socket of Supervisor's XML-RPC interface."
+    )
+    serving_url: str = Field(
+        "http://127.0.0.1:8081", description="Serving's page, where it says which version it refused and why."
     )
     rollout_timeout_seconds: float = Field(
         300, gt=0, description="How long the rollout waits for answers of a version."

@@ -40,7 +40,11 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
             serving_alias=values.serving_alias,
             dagster_url=values.dagster_url,
         ),
-        "deployment": ServingDeployment(kind=values.deployment, supervisor_socket=values.supervisor_socket),
+        "deployment": ServingDeployment(
+            kind=values.deployment,
+            supervisor_socket=values.supervisor_socket,
+            serving_url=values.serving_url,
+        ),
         "topics": Topics(
             bootstrap_servers=values.kafka_bootstrap_servers,
             requests=values.requests_topic,

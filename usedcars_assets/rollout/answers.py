@@ -51,12 +51,12 @@ class Answers:
         self._producer.close(timeout=5)
 
     def wait_for(
-        self, version: str, listing: str, seconds: float, why_dead: Callable[[], str | None]
+        self, version: str, listing: str, seconds: float, why_not: Callable[[str], str | None]
     ) -> float:
         """Sends probes with this listing until one is answered with a price of the version.
 
         Returns the seconds that took. Raises NoAnswerError after `seconds`, when the version rejects the
-        listing, or when serving is dead.
+        listing, or when `why_not` knows why it will not answer.
         """
         started = time.monotonic()
         last_probe = float("-inf")
@@ -65,8 +65,8 @@ class Answers:
             if waited - last_probe > _PROBE_EVERY_SECONDS:
                 last_probe = waited
                 self._send_probe(listing)
-                if reason := why_dead():
-                    raise NoAnswerError(f"serving did not start ({reason})")
+                if reason := why_not(version):
+                    raise NoAnswerError(reason)
             for answer in self._poll():
                 found = str(answer.get("model_version"))
                 if not str(answer.get("request_id")).startswith(PROBE):

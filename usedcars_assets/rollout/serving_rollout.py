@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+_PATIENCE_WITHOUT_RESTART = 30.0
+
+
 class RolloutConfig(Config):
     """How patient the rollout is."""
 
@@ -46,7 +49,10 @@ def serving_rollout(
     deployment: ServingDeployment,
     topics: Topics,
 ) -> Output[Rollout]:
-    """Moves the alias, restarts serving and waits for answers; undoes that when they do not come."""
+    """Moves the alias and waits for answers; undoes that when they do not come.
+
+    Serving follows the alias: it prepares the version beside the former one, which answers until then.
+    """
     version = registered_model.version
     with clear_failures(f"rolling out version {version}"):
         client = mlflow.client()
@@ -99,11 +105,11 @@ class _Service:
     timeout: float
 
     def bring(self, version: str) -> float:
-        """Moves the alias and restarts; the seconds until the version answered."""
+        """Moves the alias; the seconds until the version answered."""
         started = time.monotonic()
         self.client.set_registered_model_alias(self.name, self.alias, version)
-        self.serving.restart()
-        self.answers.wait_for(version, self.listing, self.timeout, self.serving.why_dead)
+        self.serving.start()
+        self._await(version, self.timeout)
         return time.monotonic() - started
 
     def put_back(self, previous: str | None, *, wait: bool) -> str:
@@ -113,15 +119,22 @@ class _Service:
                 self.client.delete_registered_model_alias(self.name, self.alias)
                 self.serving.restart()
                 return "There was no version before it: serving waits for the next."
+            self.client.set_registered_model_alias(self.name, self.alias, previous)
+            self.serving.start()
             if not wait:
-                self.client.set_registered_model_alias(self.name, self.alias, previous)
-                self.serving.restart()
                 return f"Version {previous} is put back."
-            self.bring(previous)
+            try:
+                self._await(previous, min(self.timeout, _PATIENCE_WITHOUT_RESTART))
+            except NoAnswerError:  # serving may hang in the version that did not answer
+                self.serving.restart()
+                self._await(previous, self.timeout)
         except Exception as problem:
             known = previous or "none"
             return f"Version {known} could not be put back: {_reason(problem)}; restart serving by hand."
         return f"Version {previous} is back and answers."
+
+    def _await(self, version: str, seconds: float) -> None:
+        self.answers.wait_for(version, self.listing, seconds, self.serving.why_not)
 
 
 def _reason(error: Exception) -> str:

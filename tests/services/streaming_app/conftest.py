@@ -139,6 +139,16 @@ class Process:
         answer = requests.get(f"http://127.0.0.1:{self.port}/health/{check}", timeout=5)
         return answer.status_code, answer.text.strip()
 
+    def await_model(self, version: str) -> None:
+        self.await_page(lambda page: page.get("version") == version)
+
+    def await_page(self, good: Callable[[dict[str, Any]], bool], seconds: float = PATIENCE) -> None:
+        """Wait until /model says what it should."""
+        deadline = time.monotonic() + seconds
+        while not good(page := requests.get(f"http://127.0.0.1:{self.port}/model", timeout=5).json()):
+            assert time.monotonic() < deadline, f"{page} after {seconds} s:\n{self.log()}"
+            time.sleep(0.05)
+
     def metrics(self) -> str:
         return requests.get(f"http://127.0.0.1:{self.port}/metrics", timeout=5).text
 

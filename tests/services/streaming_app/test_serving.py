@@ -143,6 +143,42 @@ def test_a_planned_restart_loses_no_request_and_answers_none_twice_also_with_mlf
     assert_each_answered_once_in_order(answers, sent)
 
 
+def test_versions_take_over_from_each_other_under_load_and_no_request_is_lost_or_answered_twice(
+    room: Any, registry: Any
+) -> None:
+    name = f"price-{uuid4().hex[:8]}"
+    versions = [registry.register(name) for _ in range(4)]
+    registry.serve(name, versions[0])
+    process = room.start("serving", USEDCARS_REGISTERED_MODEL=name).await_ready()
+    with room.load(rate=300) as sent:
+        for version in versions[1:]:
+            time.sleep(2)
+            registry.serve(name, version)
+            process.await_model(version)
+        time.sleep(1)
+    answers = room.answers(at_least=len(sent))
+    print(f"\n3 takeovers: {len(sent)} requests, longest silence {longest_silence(answers):.2f} s")
+    assert_each_answered_once_in_order(answers, sent)
+    in_order = sorted(answers, key=lambda answer: float(answer["logged_at"]))
+    assert list(dict.fromkeys(answer["model_version"] for answer in in_order)) == versions
+    assert process.process.poll() is None
+
+
+def test_a_broken_successor_is_refused_with_its_reason_and_the_version_in_service_answers_on(
+    room: Any, registry: Any
+) -> None:
+    name = f"price-{uuid4().hex[:8]}"
+    good = registry.register(name)
+    registry.serve(name, good)
+    process = room.start("serving", USEDCARS_REGISTERED_MODEL=name).await_ready()
+    broken = registry.register_other(name, registry.pipeline(price="CAST('NaN' AS DOUBLE)"))
+    registry.serve(name, broken)
+    process.await_page(lambda page: "no price for its own input example" in page["refused"].get(broken, ""))
+    assert process.health("ready") == (200, "ok")
+    room.send(request("a"))
+    assert [a["model_version"] for a in room.answers(at_least=1)] == [good]
+
+
 def test_a_model_with_another_signature_or_without_a_price_never_gets_ready(room: Any, registry: Any) -> None:
     name = f"price-{uuid4().hex[:8]}"
     other = ModelSignature(inputs=Schema([ColSpec("double", "year")]), outputs=SIGNATURE_OUTPUTS)

@@ -1,5 +1,6 @@
 """A version into service, and what happens when it does not get there: real Supervisor, Kafka and MLflow."""
 
+import socket
 import subprocess
 import sys
 import time
@@ -45,6 +46,12 @@ redirect_stderr=true
 """
 
 
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 def tracking(uri: str, name: str) -> MlflowTracking:
     return MlflowTracking(
         tracking_uri=uri, experiment=name, registered_model=name, serving_alias="serving", dagster_url=""
@@ -69,13 +76,17 @@ class Service:
         self.client: MlflowClient = self.mlflow.client()
         self.client.create_registered_model(name)
         self.name = name
-        self.deployment = ServingDeployment(supervisor_socket=str(folder / "s.sock"))
+        port = free_port()
+        self.deployment = ServingDeployment(
+            supervisor_socket=str(folder / "s.sock"), serving_url=f"http://127.0.0.1:{port}"
+        )
         files_and_names = (
             RESPONDER,
             values.kafka_bootstrap_servers,
             *names,
             values.mlflow_tracking_uri,
             name,
+            port,
         )
         self.command = " ".join(map(str, (sys.executable, *files_and_names)))
 
@@ -150,6 +161,7 @@ def test_a_version_is_in_service_once_it_has_answered(service: Service) -> None:
     ("behaviour", "reason"),
     [
         ("silent", "nothing answered within"),
+        ("refused", "it has no price for its own input example"),
         ("rejects", "it rejects the listing that it was registered with (missing_year)"),
         ("dies", "serving did not start (it ended by itself 2 times"),
     ],
@@ -160,7 +172,7 @@ def test_a_version_that_does_not_answer_gives_way_to_the_one_before(
     service.roll_out(service.register())
     bad = service.register(behaviour)
     with pytest.raises(Failure) as caught:
-        service.roll_out(bad, timeout=12 if behaviour == "silent" else 60)
+        service.roll_out(bad, timeout=8 if behaviour == "silent" else 60)
     told = str(caught.value.description)
     assert told.startswith("Version 2 did not come into service: ")
     assert reason in told
@@ -176,7 +188,7 @@ def test_a_first_version_that_does_not_answer_leaves_serving_waiting(service: Se
 
 
 def test_without_supervisor_nothing_is_touched(service: Service) -> None:
-    away = ServingDeployment(supervisor_socket="/nowhere/supervisor.sock")
+    away = ServingDeployment(supervisor_socket="/nowhere/supervisor.sock", serving_url="")
     with pytest.raises(Failure) as caught:
         service.roll_out(service.register(), deployment=away)
     assert str(caught.value.description).startswith("There is no Supervisor at /nowhere/supervisor.sock")

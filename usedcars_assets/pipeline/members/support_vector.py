@@ -25,6 +25,8 @@ DEFAULTS: Parameters = {
     "most_rows": 20_000,
 }
 
+_ROWS_A_PARTITION = 50_000
+
 
 def fit(rows: DataFrame, features: str, prediction: str, parameters: Parameters, seed: int) -> Model:
     """Separates the rows' copies shifted by `epsilon` (in log price); the seed picks the rows."""
@@ -45,6 +47,8 @@ def fit(rows: DataFrame, features: str, prediction: str, parameters: Parameters,
             )
         ),
     )
+    # Each of some fifty passes is a job: its cost is that of its tasks' start, unless there are many rows.
+    partitions = 1 + int(parameters["most_rows"]) // _ROWS_A_PARTITION
     # The target goes first: its coefficient is then found without knowing the length of the vector.
     joined = VectorAssembler(inputCols=["shifted", features], outputCol="copy", handleInvalid="keep")
     plane = LinearSVC(
@@ -52,7 +56,7 @@ def fit(rows: DataFrame, features: str, prediction: str, parameters: Parameters,
         maxIter=int(parameters["max_iterations"]),
         regParam=float(parameters["regularization"]),
         tol=float(parameters["tolerance"]),
-    ).fit(joined.transform(copies))
+    ).fit(joined.transform(copies.coalesce(partitions)))
     weights = plane.coefficients.toArray()
     if not weights[0] > 0:
         raise PipelineError(

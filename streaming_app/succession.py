@@ -1,0 +1,101 @@
+"""The next model, made ready beside the one that answers."""
+
+import threading
+import time
+from dataclasses import dataclass
+from threading import Event
+from typing import Any, cast
+
+import structlog
+from pyspark.ml import PipelineModel
+from pyspark.sql import SparkSession
+
+from streaming_app.health import Status
+from streaming_app.model_registry import ServedModel, UnfitModelError, fetch_model, find_version
+from streaming_app.serving_query import check_model
+from streaming_app.settings import ServingSettings
+from streaming_app.waiting import NotYetError
+
+log = structlog.get_logger()
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """A version that is loaded and has priced its own input example."""
+
+    served: ServedModel
+    model: PipelineModel
+
+
+def prepare_model(spark: SparkSession, settings: ServingSettings, version: str) -> PreparedModel:
+    """Fetch, load and check a version.
+
+    Raises UnfitModelError when it can't be served, NotYetError when it can't be fetched now.
+    """
+    served = fetch_model(settings, version)
+    model = served.load(spark)
+    check_model(spark, model, served, settings)
+    return PreparedModel(served, model)
+
+
+class Succession:
+    """Follows the alias from a thread of its own, and prepares each version that it comes to name.
+
+    An unfit version is refused once and said on the status; the one that answers goes on.
+    """
+
+    def __init__(self, spark: SparkSession, settings: ServingSettings, status: Status, stop: Event) -> None:
+        self._spark, self._settings, self._status, self._stop = spark, settings, status, stop
+        self._served = ""
+        self._refused = ""
+        self._prepared: PreparedModel | None = None
+        self._thread = threading.Thread(target=self._follow, name="succession", daemon=True)
+
+    def started(self, served: ServedModel) -> None:
+        """Say which version answers now; from the first time on the alias is followed."""
+        self._served, self._prepared = served.version, None
+        if not self._thread.is_alive():
+            self._thread.start()
+
+    def next(self) -> PreparedModel | None:
+        """The prepared version that the alias names, None while that is the one that answers."""
+        return self._prepared
+
+    def _follow(self) -> None:
+        while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
+            try:
+                version = find_version(self._settings)
+                known = self._prepared.served.version if self._prepared else self._served
+                if version == self._served:
+                    self._prepared = None  # it was put back before its successor took over
+                elif version not in (known, self._refused):
+                    self._prepare(version)
+            except NotYetError as error:
+                log.info("no_successor", reason=str(error)[:300])
+
+    def _prepare(self, version: str) -> None:
+        log.info("preparing_model", version=version)
+        began = time.monotonic()
+        try:
+            prepared = prepare_model(self._spark, self._settings, version)
+        except UnfitModelError as error:
+            self._refused = version
+            self._status.refuse(version, str(error))
+            log.error("unfit_model", reason=str(error))
+        else:
+            log.info("prepared_model", version=version, seconds=round(time.monotonic() - began, 2))
+            if find_version(self._settings) == version:
+                self._prepared = prepared
+
+
+def flush_producers(spark: SparkSession) -> None:
+    """Wait until all that a stopped query has sent is in the log, or refused by it.
+
+    Spark's sink keeps its Kafka producers for the next query. What one of them still sends would come behind
+    the tail of the log from which the next query's start is read, and be answered twice.
+    """
+    jvm = cast(Any, spark.sparkContext._jvm)
+    pool = getattr(jvm.org.apache.spark.sql.kafka010.producer, "InternalKafkaProducerPool$")
+    getattr(pool, "MODULE$").reset()  # closes each producer, which sends first what it holds
