@@ -33,6 +33,10 @@ class UnfitModelError(Exception):
     """The model can't be served; the text says why and what to do."""
 
 
+class RegistryAwayError(NotYetError):
+    """MLflow does not answer."""
+
+
 @dataclass(frozen=True)
 class ServedModel:
     """A version of the registered model as a local copy with a checked signature."""
@@ -60,16 +64,27 @@ def find_version(settings: ServingSettings) -> str:
     Raises NotYetError when there is none.
     """
     try:
+        return version_with_alias(settings)
+    except RegistryAwayError:
+        if (served := last_served(settings)) is None:
+            raise
+        log.warning("mlflow_away", serving="the version last in service", version=served)
+        return served
+
+
+def version_with_alias(settings: ServingSettings) -> str:
+    """Ask the registry which version carries the alias.
+
+    Raises RegistryAwayError when MLflow does not answer, NotYetError when there is none.
+    """
+    try:
         response = requests.get(
             f"{settings.mlflow_tracking_uri}/api/2.0/mlflow/registered-models/alias",
             params={"name": settings.registered_model, "alias": settings.serving_alias},
             timeout=5,
         )
     except requests.RequestException as error:
-        if (served := last_served(settings)) is None:
-            raise NotYetError(f"MLflow does not answer at {settings.mlflow_tracking_uri}") from error
-        log.warning("mlflow_away", serving="the version last in service", version=served)
-        return served
+        raise RegistryAwayError(f"MLflow does not answer at {settings.mlflow_tracking_uri}") from error
     if response.status_code == requests.codes.ok:
         return str(response.json()["model_version"]["version"])
     if response.status_code in (requests.codes.not_found, requests.codes.bad_request):

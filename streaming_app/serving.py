@@ -184,13 +184,13 @@ def _give_way(spark: SparkSession, query: StreamingQuery, stop: Event) -> None:
 
 
 def _check_cores(spark: SparkSession, settings: ServingSettings, partitions: list[int]) -> None:
-    """A real-time query with fewer cores than partitions would run and not answer: say so instead."""
+    """With too few cores a real-time query would run and not answer, or no successor load: say so instead."""
     cores = spark.sparkContext.defaultParallelism
-    if settings.serving_spark_master.startswith("local") and cores < len(partitions):
+    if settings.serving_spark_master.startswith("local") and cores <= len(partitions):
         raise TopicsError(
             f"{settings.requests_topic} has {len(partitions)} partitions and serving {cores} Spark cores: "
-            f"a real-time query holds one core a partition, so set USEDCARS_SERVING_SPARK_MASTER to "
-            f"local[{len(partitions)}] or more"
+            f"a real-time query holds one core a partition, and the next model needs another beside it, so set "
+            f"USEDCARS_SERVING_SPARK_MASTER to local[{len(partitions) + 1}] or more"
         )
 
 

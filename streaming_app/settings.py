@@ -39,7 +39,8 @@ class ServingSettings(ApplicationSettings):
     registered_model: str = Field("usedcars-price", description="MLflow registered model to serve")
     serving_alias: str = Field("serving", description="alias of the version to serve")
     serving_spark_master: str = Field(
-        "local[4]", description="Spark master; a real-time query holds one core a partition of the requests"
+        "local[4]",
+        description="Spark master; needs one core for each partition of the requests, and one more",
     )
     serving_spark_driver_memory: str = Field("1g", description="heap of the serving JVM")
     serving_batch_duration: str = Field(

@@ -7,11 +7,12 @@ from threading import Event
 from typing import Any, cast
 
 import structlog
+from py4j.protocol import Py4JError
 from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 
 from streaming_app.health import Status
-from streaming_app.model_registry import ServedModel, UnfitModelError, fetch_model, find_version
+from streaming_app.model_registry import ServedModel, UnfitModelError, fetch_model, version_with_alias
 from streaming_app.serving_query import check_model
 from streaming_app.settings import ServingSettings
 from streaming_app.waiting import NotYetError
@@ -64,16 +65,25 @@ class Succession:
         return self._prepared
 
     def _follow(self) -> None:
+        said = ""
         while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
             try:
-                version = find_version(self._settings)
-                known = self._prepared.served.version if self._prepared else self._served
-                if version == self._served:
-                    self._prepared = None  # it was put back before its successor took over
-                elif version not in (known, self._refused):
-                    self._prepare(version)
-            except NotYetError as error:
-                log.info("no_successor", reason=str(error)[:300])
+                self._look()
+                said = ""
+            except (NotYetError, OSError, Py4JError) as error:
+                reason = str(error)[:300]
+                if reason != said:  # a line an outage, not one a second of it
+                    log.warning("successor_unknown", reason=reason)
+                said = reason
+
+    def _look(self) -> None:
+        version = version_with_alias(self._settings)
+        if version == self._served:
+            self._prepared = None  # it was put back before its successor took over
+        elif version != self._refused and (
+            self._prepared is None or version != self._prepared.served.version
+        ):
+            self._prepare(version)
 
     def _prepare(self, version: str) -> None:
         log.info("preparing_model", version=version)
@@ -86,7 +96,7 @@ class Succession:
             log.error("unfit_model", reason=str(error))
         else:
             log.info("prepared_model", version=version, seconds=round(time.monotonic() - began, 2))
-            if find_version(self._settings) == version:
+            if version_with_alias(self._settings) == version:
                 self._prepared = prepared
 
 
