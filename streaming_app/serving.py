@@ -189,8 +189,8 @@ def _check_cores(spark: SparkSession, settings: ServingSettings, partitions: lis
     if settings.serving_spark_master.startswith("local") and cores <= len(partitions):
         raise TopicsError(
             f"{settings.requests_topic} has {len(partitions)} partitions and serving {cores} Spark cores: "
-            f"a real-time query holds one core a partition, and the next model needs another beside it, so set "
-            f"USEDCARS_SERVING_SPARK_MASTER to local[{len(partitions) + 1}] or more"
+            f"a real-time query holds one core a partition, and the next model is loaded on another, so "
+            f"set USEDCARS_SERVING_SPARK_MASTER to local[{len(partitions) + 1}] or more"
         )
 
 
