@@ -47,8 +47,11 @@ class Platform:
 def free_port_offset() -> int:
     """An offset at which every port of the platform is free."""
     fields = [name for name in PlatformSettings.model_fields if name.endswith("_port")]
-    # Two sessions that begin at once look in different places.
-    for offset in random.sample(range(10_000, 50_000, 500), k=80):
+    # Processes of one session keep apart; two sessions that begin at once look in different places.
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    offsets = range(10_000 + 500 * process, 50_000, 500 * processes)
+    for offset in random.sample(offsets, k=len(offsets)):
         settings = PlatformSettings(port_offset=offset)
         if all(port_is_free(settings.port(name.removesuffix("_port"))) for name in fields):
             return offset

@@ -124,13 +124,6 @@ def listings_that_name_a_price(split: "DataFrame") -> int:
     ).count()
 
 
-def _correlation(left: "Column", right: "Column") -> "Column":
-    """Null when one of them is the same in all rows, where sf.corr divides by zero."""
-    from pyspark.sql import functions as sf
-
-    return sf.try_divide(sf.covar_pop(left, right), sf.stddev_pop(left) * sf.stddev_pop(right))
-
-
 def _no_number(value: "Column") -> "Column":
     from pyspark.sql import functions as sf
 
@@ -138,20 +131,22 @@ def _no_number(value: "Column") -> "Column":
 
 
 def _look_at_vectors(rows: "DataFrame") -> tuple[dict[str, float], int]:
-    """The correlation of each feature with the price, and the rows with a feature that is no number."""
+    """The correlation of each feature with the price, and the rows with a feature that is no number.
+
+    A feature that is the same in all rows has no correlation, and so none when a row holds no number.
+    """
+    from math import isfinite
+
+    from pyspark.ml.feature import VectorAssembler
     from pyspark.ml.functions import vector_to_array
+    from pyspark.ml.stat import Correlation
     from pyspark.sql import functions as sf
 
     from usedcars_assets.pipeline.features import FEATURE_NAMES
 
-    values = rows.select("price", vector_to_array(sf.col("features")).alias("values"))
-    (found,) = values.agg(
-        *(
-            _correlation(sf.col("values")[place], sf.col("price")).alias(name)
-            for place, name in enumerate(FEATURE_NAMES)
-        ),
-        sf.count_if(sf.exists("values", _no_number)).alias("missing"),
-    ).collect()
-    correlations = found.asDict()
-    missing = int(correlations.pop("missing"))
-    return {name: value for name, value in correlations.items() if value is not None}, missing
+    together = VectorAssembler(inputCols=["price", "features"], outputCol="together", handleInvalid="keep")
+    (found,) = Correlation.corr(together.transform(rows).select("together"), "together").collect()
+    with_price = found[0].toArray()[0, 1:]
+    missing = rows.where(sf.exists(vector_to_array(sf.col("features")), _no_number)).count()
+    named = zip(FEATURE_NAMES, with_price.tolist(), strict=True)
+    return {name: value for name, value in named if isfinite(value)}, missing

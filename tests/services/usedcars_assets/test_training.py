@@ -8,7 +8,14 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-from dagster import DagsterInstance, ExecuteInProcessResult, instance_for_test, job, materialize
+from dagster import (
+    AssetsDefinition,
+    DagsterInstance,
+    ExecuteInProcessResult,
+    instance_for_test,
+    job,
+    materialize,
+)
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from pyspark.sql import SparkSession
@@ -27,7 +34,7 @@ from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.settings import Settings
 from usedcars_assets.training.checks import model_checks
-from usedcars_assets.training.members import MEMBER_ASSETS
+from usedcars_assets.training.members import MEMBER_ASSETS, MEMBER_NAMES
 from usedcars_assets.training.reproduction import reproduction
 from usedcars_assets.training.stacked_model import stacked_model
 
@@ -250,6 +257,39 @@ def test_stacking_members_of_different_trainings_is_refused(training: SmallTrain
     failure = event.step_failure_data.user_failure_data
     assert failure is not None
     assert "elastic_net and feature_pipeline are of different trainings" in str(failure.description)
+
+
+STAGES = (feature_tables, MEMBER_ASSETS[MEMBER_NAMES.index("elastic_net")], stacked_model, registered_model)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.op.name)
+@pytest.mark.parametrize("service", ["MLflow", "HDFS"])
+def test_while_a_service_is_away_a_stage_says_so_and_leaves_what_was_there(
+    training: SmallTraining, monkeypatch: pytest.MonkeyPatch, service: str, stage: AssetsDefinition
+) -> None:
+    resources = dict(training.resources)
+    if service == "MLflow":
+        resources["mlflow"] = training.tracking.model_copy(update={"tracking_uri": "http://127.0.0.1:9"})
+    else:  # WebHDFS answers, and the file system that Spark reads does not
+        monkeypatch.setattr(Lake, "uri", lambda lake, path: f"hdfs://127.0.0.1:9/usedcars/{path}")
+    monkeypatch.setattr(stage.op, "_retry_policy", None)
+    before = {key.path[-1]: training.output(key.path[-1]) for key in stage.keys}
+    result = materialize(
+        [*ASSETS],
+        selection=[stage],
+        resources=resources,
+        instance=training.instance,
+        raise_on_error=False,
+    )
+    (event,) = result.get_step_failure_events()
+    failure = event.step_failure_data.user_failure_data
+    assert failure is not None
+    assert f"{service} does not answer" in str(failure.description)
+    assert {name: training.output(name) for name in before} == before
+    end_lost_runs(training.instance, training.tracking)
+    left = training.client.search_runs([training.tracking.experiment_id()], "attributes.status = 'RUNNING'")
+    assert result.run_id not in {run.data.tags.get("usedcars.dagster_run_id") for run in left}
+    assert result.run_id not in {run.data.tags.get("dagster_run_id") for run in left}
 
 
 @pytest.mark.parametrize(
