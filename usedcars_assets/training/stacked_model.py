@@ -130,7 +130,7 @@ def _stack(
         gates=config.model_dump(),
     )
     rows = [
-        {"model": name, **{metric: f"{value:,.4g}" for metric, value in asdict(metrics).items()}}
+        {"model": name, **{metric: _shown(value) for metric, value in asdict(metrics).items()}}
         for name, metrics in {"stack": result.test_metrics, **result.member_test_metrics}.items()
     ]
     metadata: dict[str, Any] = {
@@ -145,6 +145,11 @@ def _stack(
         "mlflow_run": MetadataValue.url(mlflow.run_url(run_id, experiment_id)),
     }
     return Output(reference, metadata=metadata)
+
+
+def _shown(value: float) -> str:
+    """Dollars and counts without decimals, fractions with four."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4f}"
 
 
 def _input_example(split: "DataFrame") -> str:
