@@ -87,7 +87,7 @@ def _prepare(settings: PlatformSettings, java: str) -> None:
         return
     cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     main = "kafka.tools.StorageTool"
-    arguments = ("format", "--ignore-formatted", "--cluster-id", cluster, "--config", str(file))
+    arguments = ("format", "--ignore-formatted", f"--cluster-id={cluster}", "--config", str(file))
     formatted = subprocess.run(
         _kafka_java(settings, java, 256, main, *arguments), capture_output=True, text=True, check=False
     )

@@ -5,7 +5,7 @@ import random
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ from local_platform.jars import fetch_jars
 from local_platform.java import find_java
 from local_platform.platform import bring_up, take_down
 from local_platform.settings import PlatformSettings
+from local_platform.supervisor import Supervisor
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Jars are fetched once for the checkout, not once a test session.
@@ -42,6 +43,15 @@ class Platform:
     def bring_up(self, *services: str) -> None:
         """Start more of its services (all without a name) and wait until they are ready."""
         bring_up(self.settings, services, print)
+
+    @contextmanager
+    def without(self, service: str) -> Iterator[None]:
+        """An outage of a service; what needs it, too, is up again at the end."""
+        Supervisor(self.settings).stop(service)
+        try:
+            yield
+        finally:
+            self.bring_up(*BASIC_SERVICES)
 
 
 def free_port_offset() -> int:
@@ -87,6 +97,7 @@ def platform() -> Iterator[Platform]:
         )
         for name, value in settings.service_environment().items():
             patch.setenv(name, value)
+        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # outages are said sooner
         try:
             bring_up(settings, BASIC_SERVICES, print)
             yield Platform(settings)

@@ -64,7 +64,7 @@ def load_pipeline(path: str) -> PipelineModel:
 
 def path_exists(spark: SparkSession, path: str) -> bool:
     """Whether a file or folder stands at `path`."""
-    with reading("What is", path):
+    with reading("the folder", path):
         hadoop_path, file_system = _hadoop(spark, path)
         return bool(file_system.exists(hadoop_path))
 

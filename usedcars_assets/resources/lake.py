@@ -17,17 +17,24 @@ from requests.adapters import HTTPAdapter
 from usedcars_assets.failures import UnavailableError
 
 
-class _Impatient(HTTPAdapter):
-    """fsspec sets no timeout of its own: a NameNode that hangs would hang the asset."""
+class _Strict(HTTPAdapter):
+    """Adds what fsspec leaves out: a limit of time, and a look at how the DataNode answered a read.
+
+    Without it a NameNode that hangs hangs the asset, and the text of an error is taken for the file.
+    """
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self._seconds = seconds
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]
-        """Send with the timeout."""
+        """Send with the limit; HTTPError when a DataNode could not read."""
         options["timeout"] = self._seconds
-        return super().send(request, **options)
+        response = super().send(request, **options)
+        url = str(request.url)
+        if "op=OPEN" in url and "namenoderpcaddress=" in url and not response.ok:
+            raise requests.HTTPError(f"its DataNode answered {response.status_code}: {response.text}")
+        return response
 
 
 class Lake(ConfigurableResource[Any]):
@@ -127,7 +134,7 @@ class Lake(ConfigurableResource[Any]):
                 skip_instance_cache=True,
             )
             for scheme in ("http://", "https://"):
-                files.session.mount(scheme, _Impatient(self.timeout_seconds))
+                files.session.mount(scheme, _Strict(self.timeout_seconds))
             self._opened = files
         try:
             yield self._opened

@@ -27,12 +27,18 @@ if TYPE_CHECKING:
 
 DAGSTER_RUN_TAG = "usedcars.dagster_run_id"
 """On nested runs; the parent has dagster-mlflow's own tag, by which that finds it again."""
-_CLIENT_ENVIRONMENT = {
+_CLIENT_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # its default waits for minutes before it says who is down
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+
+
+def _set_client_defaults() -> None:
+    """What MLflow's client reads from the environment, unless it was set there by someone else."""
+    for name, value in _CLIENT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
 
 
 class MlflowTracking(ConfigurableResource[Any]):
@@ -57,7 +63,7 @@ class MlflowTracking(ConfigurableResource[Any]):
 
     def client(self) -> "MlflowClient":
         """A client; safe to use from any thread."""
-        os.environ.update(_CLIENT_ENVIRONMENT)
+        _set_client_defaults()
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
@@ -77,13 +83,12 @@ class MlflowTracking(ConfigurableResource[Any]):
         """Opens dagster-mlflow's resource, which starts the run; the same run for every later call."""
         with self._lock:
             if self._run_id is None:
-                os.environ.update(_CLIENT_ENVIRONMENT)
+                _set_client_defaults()
                 from dagster_mlflow import mlflow_tracking
 
                 configuration = {
                     "experiment_name": self.experiment,
                     "mlflow_tracking_uri": self.tracking_uri,
-                    "env": _CLIENT_ENVIRONMENT,
                     "extra_tags": {"dagster_run_url": self.dagster_run_url(self._context.run.run_id)},
                 }
                 context = self._context.replace_config(configuration)
@@ -108,14 +113,27 @@ class MlflowTracking(ConfigurableResource[Any]):
         """However the run ended, its MLflow run ends too; what a killed process leaves, the sweep ends."""
         if self._run_id is None:
             return
+        try:
+            self.end_run(self._status())
+        finally:
+            self._opened.close()
+            self._leave_active_run()
+            self._run_id = None
+
+    def _status(self) -> str:
         instance, run_id = self._context.instance, self._context.run.run_id
         run = instance.get_run_by_id(run_id)
         if run is not None and run.status == DagsterRunStatus.CANCELING:
-            self.end_run("KILLED")
-        else:
-            self.end_run("FAILED" if instance.get_run_stats(run_id).steps_failed else "FINISHED")
-        self._opened.close()
-        self._run_id = None
+            return "KILLED"
+        return "FAILED" if instance.get_run_stats(run_id).steps_failed else "FINISHED"
+
+    def _leave_active_run(self) -> None:
+        """dagster-mlflow makes the run MLflow's active one, and leaves it so for whoever logs next."""
+        import mlflow
+
+        active = mlflow.active_run()
+        if active is not None and active.info.run_id == self._run_id:
+            mlflow.end_run("FAILED" if self._failed else "FINISHED")
 
     def run_url(self, run_id: str, experiment_id: str) -> str:
         """A run's page."""

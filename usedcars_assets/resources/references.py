@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from dagster import AssetKey, ConfigurableIOManager, Failure, InputContext, OutputContext, ResourceDependency
 
+from usedcars_assets.failures import clear_failures
 from usedcars_assets.references import REFERENCE, Reference
 from usedcars_assets.resources.lake import Lake
 
@@ -30,19 +31,21 @@ class ReferenceIOManager(ConfigurableIOManager):
 
     def handle_output(self, context: OutputContext, obj: Reference | Mapping[str, Reference]) -> None:
         """Writes the record or records, each in one step."""
-        if isinstance(obj, Mapping):
-            for partition, reference in obj.items():
-                path = reference_path(context.asset_key, partition)
-                self.lake.write_json(path, reference.model_dump(mode="json"))
-        else:
-            self.lake.write_json(reference_path(context.asset_key), obj.model_dump(mode="json"))
+        with clear_failures(f"recording {context.asset_key.to_user_string()}"):
+            if isinstance(obj, Mapping):
+                for partition, reference in obj.items():
+                    path = reference_path(context.asset_key, partition)
+                    self.lake.write_json(path, reference.model_dump(mode="json"))
+            else:
+                self.lake.write_json(reference_path(context.asset_key), obj.model_dump(mode="json"))
 
     def load_input(self, context: InputContext) -> Reference | dict[str, Reference]:
         """Reads them; batches that have no record (never cleaned, in quarantine) are left out."""
-        if not context.has_asset_partitions:
-            return read_reference(self.lake, context.asset_key)
-        found = {
-            partition: self.lake.read_json(reference_path(context.asset_key, partition))
-            for partition in context.asset_partition_keys
-        }
+        with clear_failures(f"reading the record of {context.asset_key.to_user_string()}"):
+            if not context.has_asset_partitions:
+                return read_reference(self.lake, context.asset_key)
+            found = {
+                partition: self.lake.read_json(reference_path(context.asset_key, partition))
+                for partition in context.asset_partition_keys
+            }
         return {key: REFERENCE.validate_python(content) for key, content in found.items() if content}

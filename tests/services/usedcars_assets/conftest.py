@@ -8,14 +8,25 @@ from urllib.parse import urlsplit
 import fsspec
 import pytest
 from dagster import DagsterInstance, instance_for_test
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from tests.conftest import Platform
 from tests.services.usedcars_assets.raw_rows import raw_csv, raw_rows
+from usedcars_assets.failures import UnavailableError
 from usedcars_assets.resources.configured import configured_resources
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.settings import Settings
 
 pytestmark = pytest.mark.services
+
+
+# After its restart the NameNode waits for the DataNode's report, and reads fail until it has come.
+once_hdfs_is_back = retry(
+    retry=retry_if_exception_type(UnavailableError),
+    wait=wait_fixed(0.5),
+    stop=stop_after_delay(60),
+    reraise=True,
+)
 
 
 class Source:
