@@ -22,6 +22,8 @@ from local_platform.supervisor import Supervisor
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Jars are fetched once for the checkout, not once a test session.
 JARS = REPOSITORY / ".usedcars" / "jars"
+# What a platform reads itself: one test's platform must not change another's.
+PLATFORM_VARIABLES = {f"USEDCARS_{name.upper()}" for name in PlatformSettings.model_fields}
 BASIC_SERVICES = ("datanode", "kafka", "mlflow")
 
 
@@ -33,7 +35,7 @@ class Platform:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What its services read; also set in os.environ while the fixture lives."""
+        """What its services read; most of it is also set in os.environ while the fixture lives."""
         return self.settings.service_environment()
 
     @property
@@ -96,7 +98,8 @@ def platform() -> Iterator[Platform]:
             home=Path(folder), jars=JARS, port_offset=free_port_offset(), training_memory_mb=1536
         )
         for name, value in settings.service_environment().items():
-            patch.setenv(name, value)
+            if name not in PLATFORM_VARIABLES:
+                patch.setenv(name, value)
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # outages are said sooner
         try:
             bring_up(settings, BASIC_SERVICES, print)
