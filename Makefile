@@ -36,7 +36,7 @@ imports: $(INSTALLED) ## the contract between the rooms
 	$(BIN)/lint-imports
 
 test: lint types imports ## everything that must hold, against real services
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 test-unit: $(INSTALLED) ## what needs no services
 	$(BIN)/pytest tests/unit

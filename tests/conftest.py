@@ -19,6 +19,10 @@ from local_platform.platform import bring_up, take_down
 from local_platform.settings import PlatformSettings
 from local_platform.supervisor import Supervisor
 
+# pyspark.ml.connect, which MLflow imports, takes a main module without a file, as that of a test process
+# of pytest-xdist, for its own doctests, and exits.
+vars(sys.modules["__main__"]).setdefault("__file__", __file__)
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Jars are fetched once for the checkout, not once a test session.
 JARS = REPOSITORY / ".usedcars" / "jars"
