@@ -71,6 +71,7 @@ def _server_properties(settings: PlatformSettings) -> dict[str, str]:
         "share.coordinator.state.topic.replication.factor": "1",
         "share.coordinator.state.topic.min.isr": "1",
         "group.initial.rebalance.delay.ms": "0",
+        "group.min.session.timeout.ms": "1000",  # a standby succeeds a killed process within seconds
         "message.max.bytes": str(settings.largest_message_bytes),
         "log.retention.hours": str(settings.topic_retention_hours),
     }
@@ -109,6 +110,7 @@ def topics(settings: PlatformSettings) -> dict[str, int]:
         settings.requests_topic: settings.request_partitions,
         settings.predictions_topic: settings.request_partitions,
         settings.live_metrics_topic: 1,
+        settings.takeovers_topic: 1,
     }
 
 
@@ -120,7 +122,13 @@ def _create_topics(settings: PlatformSettings) -> None:
         if missing:
             admin.create_topics(
                 [
-                    NewTopic(topic, num_partitions=topics(settings)[topic], replication_factor=1)
+                    NewTopic(
+                        topic,
+                        num_partitions=topics(settings)[topic],
+                        replication_factor=1,
+                        # Who answered when is kept for good; it is a record a takeover.
+                        topic_configs={"retention.ms": "-1"} if topic == settings.takeovers_topic else {},
+                    )
                     for topic in missing
                 ]
             )

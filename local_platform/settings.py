@@ -64,6 +64,7 @@ class PlatformSettings(BaseSettings):
     requests_topic: str = Field(default="usedcars.requests", description="price requests, prices set later")
     predictions_topic: str = Field(default="usedcars.predictions", description="answers")
     live_metrics_topic: str = Field(default="usedcars.live-metrics", description="figures of each window")
+    takeovers_topic: str = Field(default="usedcars.takeovers", description="who began to answer, and when")
     request_partitions: int = Field(
         default=2,
         ge=1,
@@ -162,6 +163,7 @@ class PlatformSettings(BaseSettings):
             "USEDCARS_REQUESTS_TOPIC": self.requests_topic,
             "USEDCARS_PREDICTIONS_TOPIC": self.predictions_topic,
             "USEDCARS_LIVE_METRICS_TOPIC": self.live_metrics_topic,
+            "USEDCARS_TAKEOVERS_TOPIC": self.takeovers_topic,
             "USEDCARS_MLFLOW_TRACKING_URI": self.url("mlflow"),
             "USEDCARS_REGISTERED_MODEL": self.registered_model,
             "USEDCARS_SERVING_ALIAS": self.serving_alias,

@@ -62,13 +62,14 @@ def run_application(
     os._exit(code)
 
 
-def end_query(spark: SparkSession, query: StreamingQuery) -> None:
-    """Stop the query as the process's last act, in seconds even when the JVM or Kafka is gone."""
+def end_query(spark: SparkSession, query: StreamingQuery, then: Callable[[], None] = lambda: None) -> None:
+    """Stop the query, `then` do what else its end wants, in seconds even when the JVM or Kafka is gone."""
 
     def end() -> None:
         with suppress(Py4JError, OSError):
             spark.sparkContext.setLogLevel("OFF")  # the tasks that are cut off complain at length
             query.stop()
+            then()
 
     stopping = threading.Thread(target=end, daemon=True)
     stopping.start()

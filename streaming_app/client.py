@@ -5,7 +5,9 @@
         client.set_price(answer["request_id"], 15_900.0)
 
 An answer is a dictionary: `type` is `price` (with `price` in USD) or `rejection` (with `reason` and `field`);
-both carry request_id, model_version, source_partition, source_offset, requested_at and answered_at.
+both carry request_id, model_version, generation, source_partition and source_offset, requested_at and
+answered_at.
+What a serving process that was frozen wrote behind its successor's answers is left out.
 """
 
 import json
@@ -19,6 +21,7 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.structs import TopicPartition
 
+from streaming_app.generation_rule import GenerationRule
 from streaming_app.settings import KafkaSettings
 
 Answer = dict[str, Any]
@@ -36,6 +39,7 @@ class PriceClient:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
+        self._rule = GenerationRule()
         self._producer = KafkaProducer(
             bootstrap_servers=settings.kafka_bootstrap_servers, acks="all", enable_idempotence=True
         )
@@ -103,7 +107,7 @@ class PriceClient:
                         answer = json.loads(record.value)
                     except (ValueError, TypeError):
                         continue
-                    if isinstance(answer, dict):
+                    if isinstance(answer, dict) and self._rule.counts(answer):
                         yield answer
 
     def await_answer(self, request_id: str, seconds: float = 30.0) -> Answer:

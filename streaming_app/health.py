@@ -35,15 +35,20 @@ class Status:
 
     def serve(self, name: str, version: str) -> None:
         """Say which model version answers."""
-        self._model = {"name": name, "version": version}
+        self._model = {"name": name, "version": version, "role": "active"}
         self._refused.pop(version, None)
+
+    def stand_by(self, name: str, version: str) -> None:
+        """Say that the process is ready to answer with a version when the active process ends."""
+        self._model = {"name": name, "version": version, "role": "standby"}
+        self._not_ready = None
 
     def refuse(self, version: str, why: str) -> None:
         """Say why a version that the alias names is not served."""
         self._refused = {version: why}
 
     def model(self) -> dict[str, object]:
-        """The model that answers (name, version), and the version last refused, with the reason."""
+        """The model (name, version), the process's role, and the version last refused, with the reason."""
         return {**self._model, "refused": self._refused}
 
     def why_not_ready(self) -> str | None:

@@ -130,10 +130,11 @@ def requests_to_answer(messages: DataFrame, max_bytes: int) -> DataFrame:
     )
 
 
-def answers(requests: DataFrame, model: PipelineModel, model_version: str) -> DataFrame:
+def answers(requests: DataFrame, model: PipelineModel, model_version: str, generation: int) -> DataFrame:
     """Let the model answer `requests`: the columns key, value (JSON text) and partition of the answer.
 
-    The partition is the request's, so that each output partition is a prefix of what was asked.
+    The partition is the request's, so that each output partition is a prefix of what was asked. Of two
+    answers to one request, which only a process that was frozen can give, the higher generation counts.
     """
     request = sf.col("request")
     price = sf.col("price")
@@ -148,6 +149,7 @@ def answers(requests: DataFrame, model: PipelineModel, model_version: str) -> Da
     )
     origin = (
         sf.lit(model_version).alias("model_version"),
+        sf.lit(generation).cast("bigint").alias("generation"),
         request["source_partition"].alias("source_partition"),
         request["source_offset"].alias("source_offset"),
         request["requested_at"].alias("requested_at"),

@@ -1,7 +1,8 @@
 """The predictions topic as the commit log: where to resume is read from the last answers.
 
 Answers are written in order to the partition of their request, so what is written is always a prefix of what
-was asked, and the last answer of a partition tells the first request without one.
+was asked, and the last answer of a partition tells the first request without one. Only answers of the last
+generation tell: a process that was frozen and woke up may have written behind its successor's answers.
 """
 
 import json
@@ -14,6 +15,7 @@ from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from streaming_app.settings import ServingSettings
+from streaming_app.takeovers import NO_GENERATION, Takeover
 from streaming_app.waiting import NotYetError
 
 log = structlog.get_logger()
@@ -34,6 +36,9 @@ class Progress:
     next_offsets: Mapping[int, int]  # the first request without an answer
     end_offsets: Mapping[int, int]  # behind the last request
     answers: int  # ever written to the predictions topic
+    answer_ends: Mapping[int, int]  # behind the last record of the predictions topic
+    topic_id: str  # of the requests topic
+    generation: int  # the highest of the last answers
 
     @property
     def lag(self) -> int:
@@ -51,6 +56,12 @@ class _Floor:
     answers_from: int  # offset in the predictions topic below which answers belong to an earlier topic
     topic_id: str  # of the requests topic
     next_offset: int  # the request to resume from at least
+
+
+@dataclass(frozen=True)
+class _Answered:
+    source_offset: int
+    generation: int
 
 
 class OutputLog:
@@ -99,8 +110,8 @@ class OutputLog:
         self._topic_id = str(described[self._requests]["topic_id"])
         return sorted(p["partition_index"] for p in described[self._requests]["partitions"])
 
-    def resume(self) -> Progress:
-        """Find where to resume, and take note of the requests topic's identity.
+    def resume(self, former: Takeover | None) -> Progress:
+        """Find where to resume behind the `former` takeover, and take note of the requests topic's identity.
 
         A requests topic that was deleted and made anew is told by its id, kept in the consumer group: it is
         answered from its beginning, and answers to its predecessor no longer count. To be called by the
@@ -114,28 +125,40 @@ class OutputLog:
                 log.warning("requests_topic_made_anew", topic=self._requests, partition=p)
                 answered = TopicPartition(self._predictions, p)
                 self._commit(p, _Floor(self._end(answered), self._topic_id, 0))
-        return self.progress()
+        return self.progress(former)
 
-    def progress(self) -> Progress:
+    def progress(self, last: Takeover | None) -> Progress:
         """Find the first request without an answer in each partition, and the end of the requests.
 
-        Where the output partition holds no answer of ours (new, or emptied by retention), the offset last
-        committed to the group is the floor, else the beginning.
+        `last` is the last takeover. Where it has given no answer yet, it says where it began; where that is
+        unknown, or retention has emptied the log, the offset last committed to the group is the floor, else
+        the beginning.
         """
-        next_offsets, end_offsets, answers = {}, {}, 0
+        next_offsets, end_offsets, answer_ends = {}, {}, {}
+        generation = NO_GENERATION
         for p in self.partitions():
             asked, answered = TopicPartition(self._requests, p), TopicPartition(self._predictions, p)
             floor = self._floor(p) or _Floor(0, self._topic_id, 0)
             begin = self._consumer.beginning_offsets([asked])[asked]
-            last = self._last_answered(answered, floor.answers_from)
-            end_offsets[p] = self._end(asked)
-            answers += self._end(answered)
-            next_offsets[p] = max(begin, floor.next_offset, -1 if last is None else last + 1)
+            end_offsets[p], answer_ends[p] = self._end(asked), self._end(answered)
+            known = [begin, floor.next_offset]
+            if last is None or last.topic_id != self._topic_id:
+                found = self._last_answered(answered, answer_ends[p], floor.answers_from, NO_GENERATION)
+            else:
+                answers_from = max(floor.answers_from, last.answers_from.get(p, 0))
+                found = self._last_answered(answered, answer_ends[p], answers_from, last.generation)
+                known.append(last.next_offsets.get(p, 0))
+            if found is not None:
+                generation = max(generation, found.generation)
+                known.append(found.source_offset + 1)
+            next_offsets[p] = max(known)
             if next_offsets[p] > end_offsets[p]:
                 # The requests lost their end, for example with a broker's disk: nothing there is unanswered.
                 log.warning("answers_ahead_of_requests", topic=self._requests, partition=p)
                 next_offsets[p] = end_offsets[p]
-        return Progress(next_offsets, end_offsets, answers)
+        return Progress(
+            next_offsets, end_offsets, sum(answer_ends.values()), answer_ends, self._topic_id, generation
+        )
 
     def commit_floor(self, progress: Progress) -> None:
         """Keep the progress in the consumer group, for when retention has emptied the predictions topic."""
@@ -164,9 +187,10 @@ class OutputLog:
             }
         )
 
-    def _last_answered(self, partition: TopicPartition, answers_from: int) -> int | None:
-        """The source offset of the last answer of a partition of the predictions topic, None without one."""
-        end = self._end(partition)
+    def _last_answered(
+        self, partition: TopicPartition, end: int, answers_from: int, generation: int
+    ) -> _Answered | None:
+        """The last answer of at least this generation in a partition, None without."""
         first = max(int(self._consumer.beginning_offsets([partition])[partition]), answers_from)
         self._consumer.assign([partition])
         upper = end
@@ -179,11 +203,9 @@ class OutputLog:
                 if time.monotonic() > deadline:
                     raise NotYetError(f"Kafka does not deliver {partition.topic}-{partition.partition}")
                 for record in self._consumer.poll(timeout_ms=200).get(partition, ()):
-                    if (
-                        record.offset < upper
-                        and (source := _source_offset(record.value, partition)) is not None
-                    ):
-                        found = source
+                    answered = _answered(record.value, partition)
+                    if record.offset < upper and answered is not None and answered.generation >= generation:
+                        found = answered
             if found is not None or lower == first:
                 return found
             upper = lower
@@ -191,12 +213,12 @@ class OutputLog:
         return None
 
 
-def _source_offset(value: bytes | None, partition: TopicPartition) -> int | None:
-    """The source offset in an answer; None when the record is no answer to the partition's requests."""
+def _answered(value: bytes | None, partition: TopicPartition) -> _Answered | None:
+    """What a record says was answered; None when it is no answer to the partition's requests."""
     try:
         answer = json.loads(value or b"")
         if answer["type"] in ("price", "rejection") and answer["source_partition"] == partition.partition:
-            return int(answer["source_offset"])
+            return _Answered(int(answer["source_offset"]), int(answer.get("generation", NO_GENERATION)))
     except (ValueError, TypeError, KeyError):
         pass
     return None

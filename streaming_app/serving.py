@@ -1,5 +1,7 @@
 """The serving process: answers price requests with the model that carries the serving alias.
 
+Of several such processes one answers; the others stand by, warm, with the same model.
+
 Run by `python -m streaming_app.serving`; settings are environment variables (streaming_app.settings).
 """
 
@@ -7,6 +9,8 @@ import shutil
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -20,46 +24,188 @@ from pyspark.sql.streaming.query import StreamingQuery
 from streaming_app.application import check_query, end_query, run_application
 from streaming_app.checkpoints import clear_left_checkpoints, new_checkpoint
 from streaming_app.health import Status
+from streaming_app.lease import Lease, LeaseLostError
 from streaming_app.model_registry import UnfitModelError, fetch_model, find_version, remember_served
-from streaming_app.output_log import OutputLog, TopicsError
+from streaming_app.output_log import OutputLog, Progress, TopicsError
 from streaming_app.serving_metrics import ServingMetrics
 from streaming_app.serving_query import start_query
 from streaming_app.settings import ServingSettings
 from streaming_app.spark_session import start_spark
 from streaming_app.succession import PreparedModel, Succession, flush_producers, prepare_model
+from streaming_app.takeovers import NO_GENERATION, Takeover, TakeoverLog
 from streaming_app.waiting import NotYetError, StoppedError, wait_for
 
 log = structlog.get_logger()
 
+_AWAY = (KafkaError, OSError)
+_SECONDS_BETWEEN_CHECKS = 0.05
 _SECONDS_BETWEEN_LOOKS = 2.0
 _SECONDS_BETWEEN_FLOORS = 10.0
 
 
 def serve(settings: ServingSettings, metrics: ServingMetrics, stop: Event, status: Status) -> None:
-    """Wait for Kafka and a model, then answer until `stop` is set.
+    """Wait for Kafka and a model, stand by while another process answers, then answer until `stop` is set.
 
     A version to which the alias moves is prepared while the former one answers, and takes over from it
     between two requests.
 
-    Raises StoppedError when stopped while waiting; TopicsError, MissingJarsError and QueryFailedError when
-    serving can't be.
+    Raises StoppedError when stopped; TopicsError, MissingJarsError and QueryFailedError when serving can't
+    be.
     """
-    output_log = wait_for(lambda: _connect(settings), stop, (KafkaError, OSError), report=status.not_ready)
+    output_log = wait_for(lambda: _connect(settings), stop, _AWAY, report=status.not_ready)
+    takeovers = wait_for(lambda: TakeoverLog(settings), stop, _AWAY, report=status.not_ready)
     spark, prepared = _first_model(settings, stop, status)
-    succession = Succession(spark, settings, status, stop)
     _check_cores(spark, settings, output_log.partitions())
-    # A process that was killed may have a JVM left that answers on for a moment: the log is read after it.
-    wait_for(partial(clear_left_checkpoints, settings.checkpoint_folder), stop, (), longest_pause=0.25)
     checkpoints = new_checkpoint(settings.checkpoint_folder, spark)
-    threading.Thread(target=_keep_books, args=(stop, settings, metrics), name="books", daemon=True).start()
+    succession = Succession(spark, settings, status, stop)
+    lease = Lease(settings)
+    threading.Thread(
+        target=_keep_books, args=(stop, settings, metrics, lease), name="books", daemon=True
+    ).start()
+    process = _Process(settings, spark, lease, succession, output_log, takeovers, metrics, stop, status)
     try:
+        lease.take_part()
         for place in count():
-            checkpoint = checkpoints / str(place)
-            prepared = _answer(
-                settings, stop, status, metrics, output_log, spark, prepared, checkpoint, succession
-            )
+            try:
+                prepared = process.stand_by(prepared)
+                prepared = process.answer(prepared, checkpoints / str(place))
+            except LeaseLostError:
+                log.warning("lease_lost", now="standing by")
     finally:
         shutil.rmtree(checkpoints, ignore_errors=True)
+        lease.give_back()
+
+
+@dataclass(frozen=True)
+class _Process:
+    """A process that is ready to answer, and what it answers with."""
+
+    settings: ServingSettings
+    spark: SparkSession
+    lease: Lease
+    succession: Succession
+    output_log: OutputLog
+    takeovers: TakeoverLog
+    metrics: ServingMetrics
+    stop: Event
+    status: Status
+
+    def stand_by(self, prepared: PreparedModel) -> PreparedModel:
+        """Wait for the lease, with the version that the alias names. Raises StoppedError."""
+        self.succession.holds(prepared.served)
+        while not self.lease.held():
+            self.status.stand_by(prepared.served.name, prepared.served.version)
+            if (successor := self.succession.next()) is not None:
+                prepared = successor
+                self.succession.holds(prepared.served)
+            if self.stop.wait(_SECONDS_BETWEEN_CHECKS):
+                raise StoppedError
+        return prepared
+
+    def answer(self, prepared: PreparedModel, checkpoint: Path) -> PreparedModel:
+        """Answer with one version until its successor is prepared, and stop for it.
+
+        Raises StoppedError, LeaseLostError, and QueryFailedError when the query ends by itself.
+        """
+        served = prepared.served
+        # A process that was killed here may have a JVM left that answers on for a moment.
+        left = partial(clear_left_checkpoints, self.settings.checkpoint_folder)
+        wait_for(left, self.stop, (), longest_pause=0.25)
+        former = wait_for(self.takeovers.last, self.stop, _AWAY, longest_pause=0.25)
+        progress = wait_for(partial(self.output_log.resume, former), self.stop, _AWAY, longest_pause=0.25)
+        takeover = _takeover(self.settings, prepared, former, progress)
+        self.lease.put_down(takeover)
+        query = start_query(
+            self.spark,
+            prepared.model,
+            served.version,
+            takeover.generation,
+            self.settings,
+            progress.next_offsets,
+            checkpoint,
+        )
+        try:
+            log.info(
+                "serving",
+                model=served.name,
+                version=served.version,
+                generation=takeover.generation,
+                from_offsets=progress.next_offsets,
+            )
+            remember_served(self.settings, served)
+            self._await_tasks(query, len(progress.next_offsets))
+            self.metrics.started(query, served.version)
+            self.status.serve(served.name, served.version)
+            self.status.ready()
+            self.succession.holds(served)
+            successor = self._await_successor(query)
+        except BaseException:
+            self.status.not_ready("stopping")
+            end_query(self.spark, query, partial(flush_producers, self.spark))
+            raise
+        finally:
+            self.metrics.stopped()
+        self._give_way(query)
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        return successor
+
+    def _await_tasks(self, query: StreamingQuery, partitions: int) -> None:
+        """Wait until a task runs for every partition."""
+        tracker = self.spark.sparkContext.statusTracker()
+
+        def running() -> bool:
+            stages = (tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds())
+            return any(stage and stage.numActiveTasks >= partitions for stage in stages)
+
+        while not running():
+            self._check(query)
+
+    def _await_successor(self, query: StreamingQuery) -> PreparedModel:
+        while (successor := self.succession.next()) is None:
+            self._check(query)
+        return successor
+
+    def _check(self, query: StreamingQuery) -> None:
+        if self.stop.wait(_SECONDS_BETWEEN_CHECKS):
+            raise StoppedError
+        self.lease.check()
+        check_query(query)
+
+    def _give_way(self, query: StreamingQuery) -> None:
+        """Stop the query, with all that it has answered in the log; StoppedError when stopped meanwhile."""
+
+        def end() -> None:
+            self.spark.sparkContext.setLogLevel("OFF")  # the tasks that are cut off complain at length
+            try:
+                query.stop()
+                flush_producers(self.spark)
+            finally:
+                self.spark.sparkContext.setLogLevel("WARN")
+
+        ender = ThreadPoolExecutor(max_workers=1)
+        ending = ender.submit(end)
+        ender.shutdown(wait=False)
+        # Kafka may be away: then this takes as long as it is.
+        while not ending.done():
+            if self.stop.wait(0.02):
+                raise StoppedError
+        ending.result()
+
+
+def _takeover(
+    settings: ServingSettings, prepared: PreparedModel, former: Takeover | None, progress: Progress
+) -> Takeover:
+    return Takeover(
+        # Also higher than that of any answer, should the takeovers topic have been made anew.
+        generation=1 + max(progress.generation, NO_GENERATION if former is None else former.generation),
+        instance=settings.serving_instance,
+        model=prepared.served.name,
+        version=prepared.served.version,
+        began_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        topic_id=progress.topic_id,
+        next_offsets=progress.next_offsets,
+        answers_from=progress.answer_ends,
+    )
 
 
 def _connect(settings: ServingSettings) -> OutputLog:
@@ -112,77 +258,6 @@ def _first_model(
                 return spark, prepared
 
 
-def _answer(
-    settings: ServingSettings,
-    stop: Event,
-    status: Status,
-    metrics: ServingMetrics,
-    output_log: OutputLog,
-    spark: SparkSession,
-    prepared: PreparedModel,
-    checkpoint: Path,
-    succession: Succession,
-) -> PreparedModel:
-    """Answer with one version until its successor is prepared, and stop for it.
-
-    Raises StoppedError when `stop` is set, QueryFailedError when the query ends by itself.
-    """
-    if stop.is_set():
-        raise StoppedError
-    progress = output_log.resume()
-    query = start_query(
-        spark, prepared.model, prepared.served.version, settings, progress.next_offsets, checkpoint
-    )
-    try:
-        served = prepared.served
-        log.info("serving", model=served.name, version=served.version, from_offsets=progress.next_offsets)
-        remember_served(settings, served)
-        wait_for(lambda: _check_runs(spark, query, len(progress.next_offsets)), stop, (), longest_pause=0.25)
-        metrics.started(query, served.version)
-        status.serve(served.name, served.version)
-        status.ready()
-        succession.started(served)
-        successor = _await_successor(query, stop, succession)
-    except BaseException:
-        status.not_ready("stopping")
-        end_query(spark, query)
-        raise
-    finally:
-        metrics.stopped()
-    _give_way(spark, query, stop)
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    return successor
-
-
-def _await_successor(query: StreamingQuery, stop: Event, succession: Succession) -> PreparedModel:
-    while (successor := succession.next()) is None:
-        if stop.wait(0.1):
-            raise StoppedError
-        check_query(query)
-    return successor
-
-
-def _give_way(spark: SparkSession, query: StreamingQuery, stop: Event) -> None:
-    """Stop the query, with all that it has answered in the log; StoppedError when `stop` is set meanwhile."""
-
-    def end() -> None:
-        spark.sparkContext.setLogLevel("OFF")  # the tasks that are cut off complain at length
-        try:
-            query.stop()
-            flush_producers(spark)
-        finally:
-            spark.sparkContext.setLogLevel("WARN")
-
-    ender = ThreadPoolExecutor(max_workers=1)
-    ending = ender.submit(end)
-    ender.shutdown(wait=False)
-    # Kafka may be away: then this takes as long as it is.
-    while not ending.done():
-        if stop.wait(0.02):
-            raise StoppedError
-    ending.result()
-
-
 def _check_cores(spark: SparkSession, settings: ServingSettings, partitions: list[int]) -> None:
     """With too few cores a real-time query would run and not answer, or no successor load: say so instead."""
     cores = spark.sparkContext.defaultParallelism
@@ -194,27 +269,20 @@ def _check_cores(spark: SparkSession, settings: ServingSettings, partitions: lis
         )
 
 
-def _check_runs(spark: SparkSession, query: StreamingQuery, partitions: int) -> None:
-    """Raise NotYetError until a task runs for every partition; QueryFailedError when the query has ended."""
-    check_query(query)
-    tracker = spark.sparkContext.statusTracker()
-    running = (tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds())
-    if not any(stage and stage.numActiveTasks >= partitions for stage in running):
-        raise NotYetError("the query is starting")
-
-
-def _keep_books(stop: Event, settings: ServingSettings, metrics: ServingMetrics) -> None:
-    """Follow the progress for the metrics, and commit it now and then as the floor of the next start."""
+def _keep_books(stop: Event, settings: ServingSettings, metrics: ServingMetrics, lease: Lease) -> None:
+    """Follow the progress for the metrics; the active process commits it as the floor of the next start."""
     committed_at = 0.0
     unknown = False
     output_log: OutputLog | None = None  # its own: one is not for several threads
+    takeovers: TakeoverLog | None = None
     while not stop.wait(_SECONDS_BETWEEN_LOOKS):
         try:
             output_log = output_log or _connect(settings)
-            progress = output_log.progress()
+            takeovers = takeovers or TakeoverLog(settings)
+            progress = output_log.progress(takeovers.last())
             metrics.progressed(progress)
             unknown = False
-            if time.monotonic() - committed_at > _SECONDS_BETWEEN_FLOORS:
+            if lease.held() and time.monotonic() - committed_at > _SECONDS_BETWEEN_FLOORS:
                 output_log.commit_floor(progress)
                 committed_at = time.monotonic()
         except (KafkaError, NotYetError, TopicsError, OSError) as error:

@@ -13,6 +13,7 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 from streaming_app.messages import answers, requests_to_answer
 from streaming_app.model_registry import ServedModel, UnfitModelError
 from streaming_app.settings import ServingSettings
+from streaming_app.takeovers import NO_GENERATION
 
 _FOREVER_MS = str(2**31 - 1)
 
@@ -58,7 +59,10 @@ def check_model(
             sf.current_timestamp().alias("timestamp"),
         )
         requests = requests_to_answer(messages, settings.max_message_bytes)
-        given = [json.loads(row["value"]) for row in answers(requests, model, served.version).collect()]
+        given = [
+            json.loads(row["value"])
+            for row in answers(requests, model, served.version, NO_GENERATION).collect()
+        ]
     except Exception as error:
         raise UnfitModelError(
             f"version {served.version} of {served.name} fails on its own input example: "
@@ -78,6 +82,7 @@ def start_query(
     spark: SparkSession,
     model: PipelineModel,
     model_version: str,
+    generation: int,
     settings: ServingSettings,
     starting_offsets: Mapping[int, int],
     checkpoint: Path,
@@ -95,7 +100,7 @@ def start_query(
         .load()
     )
     writer = (
-        answers(requests_to_answer(requests, settings.max_message_bytes), model, model_version)
+        answers(requests_to_answer(requests, settings.max_message_bytes), model, model_version, generation)
         .writeStream.queryName("serving")
         .format("kafka")
         .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)

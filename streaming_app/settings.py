@@ -1,5 +1,7 @@
 """Every setting of the streaming application, read from environment variables in this one place."""
 
+import os
+import socket
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +18,9 @@ class KafkaSettings(BaseSettings):
     requests_topic: str = Field("usedcars.requests", description="topic of price requests and set prices")
     predictions_topic: str = Field("usedcars.predictions", description="topic of the answers")
     live_metrics_topic: str = Field("usedcars.live-metrics", description="topic of the live metrics")
+    takeovers_topic: str = Field(
+        "usedcars.takeovers", description="topic, of one partition, of who began to answer, and from where on"
+    )
 
 
 class ApplicationSettings(KafkaSettings):
@@ -48,6 +53,13 @@ class ServingSettings(ApplicationSettings):
     )
     serving_group: str = Field(
         "usedcars-serving", description="consumer group that keeps the floor of the offsets to resume from"
+    )
+    serving_session_seconds: float = Field(
+        3.0, gt=0, description="the active process unheard of for so long is succeeded by a standby"
+    )
+    serving_instance: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
+        description="name of this process in the takeovers",
     )
     serving_port: int = Field(8081, description="port of the health and metrics page")
 

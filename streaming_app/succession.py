@@ -54,14 +54,14 @@ class Succession:
         self._prepared: PreparedModel | None = None
         self._thread = threading.Thread(target=self._follow, name="succession", daemon=True)
 
-    def started(self, served: ServedModel) -> None:
-        """Say which version answers now; from the first time on the alias is followed."""
+    def holds(self, served: ServedModel) -> None:
+        """Say which version the process holds; from the first time on the alias is followed."""
         self._served, self._prepared = served.version, None
         if not self._thread.is_alive():
             self._thread.start()
 
     def next(self) -> PreparedModel | None:
-        """The prepared version that the alias names, None while that is the one that answers."""
+        """The prepared version that the alias names, None while the process holds that one."""
         return self._prepared
 
     def _follow(self) -> None:

@@ -31,6 +31,10 @@ PLATFORM_VARIABLES = {f"USEDCARS_{name.upper()}" for name in PlatformSettings.mo
 BASIC_SERVICES = ("datanode", "kafka", "mlflow")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=3, help="how often the active serving process is killed")
+
+
 @dataclass(frozen=True)
 class Platform:
     """A real platform, in a folder and on ports of its own."""

@@ -145,9 +145,13 @@ class Process:
     def await_page(self, good: Callable[[dict[str, Any]], bool], seconds: float = PATIENCE) -> None:
         """Wait until /model says what it should."""
         deadline = time.monotonic() + seconds
-        while not good(page := requests.get(f"http://127.0.0.1:{self.port}/model", timeout=5).json()):
+        while not good(page := self.page()):
             assert time.monotonic() < deadline, f"{page} after {seconds} s:\n{self.log()}"
             time.sleep(0.05)
+
+    def page(self) -> dict[str, Any]:
+        page: dict[str, Any] = requests.get(f"http://127.0.0.1:{self.port}/model", timeout=5).json()
+        return page
 
     def metrics(self) -> str:
         return requests.get(f"http://127.0.0.1:{self.port}/metrics", timeout=5).text
@@ -176,6 +180,13 @@ class Process:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
+    def freeze(self) -> None:
+        """Stop Python and its JVM in mid-step, as a machine that is suspended does."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.killpg(self.process.pid, signal.SIGCONT)
+
     def terminate(self) -> int:
         self.process.terminate()
         return self.process.wait(30)
@@ -188,7 +199,7 @@ class Room:
         mark = uuid4().hex[:8]
         self.folder, self.port = folder, port
         self.requests, self.predictions = f"requests-{mark}", f"predictions-{mark}"
-        self.live_metrics = f"live-metrics-{mark}"
+        self.live_metrics, self.takeovers = f"live-metrics-{mark}", f"takeovers-{mark}"
         self.environment = {
             **os.environ,
             **environment,
@@ -196,41 +207,49 @@ class Room:
             "USEDCARS_REQUESTS_TOPIC": self.requests,
             "USEDCARS_PREDICTIONS_TOPIC": self.predictions,
             "USEDCARS_LIVE_METRICS_TOPIC": self.live_metrics,
+            "USEDCARS_TAKEOVERS_TOPIC": self.takeovers,
             "USEDCARS_SERVING_GROUP": f"serving-{mark}",
-            "USEDCARS_SERVING_PORT": str(port),
-            "USEDCARS_LIVE_METRICS_PORT": str(port),
         }
         self.brokers = environment["USEDCARS_KAFKA_BOOTSTRAP_SERVERS"]
         self._started: list[Process] = []
 
     def create_topics(self, requests: int = PARTITIONS, predictions: int = PARTITIONS) -> None:
         admin = KafkaAdminClient(bootstrap_servers=self.brokers)
-        admin.create_topics(
-            [
-                NewTopic(self.requests, requests, 1),
-                NewTopic(self.predictions, predictions, 1),
-                NewTopic(self.live_metrics, 1, 1),
-            ],
-            wait_for_metadata=True,
-        )
+        partitions = {
+            self.requests: requests,
+            self.predictions: predictions,
+            self.live_metrics: 1,
+            self.takeovers: 1,
+        }
+        missing = set(partitions) - set(admin.list_topics())
+        admin.create_topics([NewTopic(t, partitions[t], 1) for t in missing], wait_for_metadata=True)
         admin.close()
 
-    def start(self, module: str, **environment: str) -> Process:
+    def start(self, module: str, place: int = 0, **environment: str) -> Process:
+        """Start a process; those that run at the same time have different places."""
+        port = str(self.port + place)
         log_file = self.folder / f"{module}-{len(self._started)}.log"
         with log_file.open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", f"streaming_app.{module}"],
-                env={**self.environment, **environment},
+                env={
+                    **self.environment,
+                    "USEDCARS_SERVING_PORT": port,
+                    "USEDCARS_LIVE_METRICS_PORT": port,
+                    **environment,
+                },
+                start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        self._started.append(Process(process, self.port, log_file))
+        self._started.append(Process(process, int(port), log_file))
         return self._started[-1]
 
     def end(self) -> None:
         for started in self._started:
             if started.process.poll() is None:
+                started.thaw()
                 started.kill()
 
     def send(self, *values: bytes | dict[str, Any], partition: int = 0) -> None:
@@ -292,7 +311,8 @@ class Room:
             record = consumer.poll(0.2)
             if record is not None and record.error() is None:
                 at = record.timestamp()[1] / 1000
-                found.append({**json.loads(record.value()), "logged_at": at, "partition": record.partition()})
+                place = {"partition": record.partition(), "output_offset": record.offset()}
+                found.append({**json.loads(record.value()), "logged_at": at, **place})
                 last = time.monotonic()
         consumer.close()
         assert len(found) >= at_least, f"{len(found)} of {at_least} records on {topic} after {seconds} s"

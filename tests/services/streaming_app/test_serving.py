@@ -17,6 +17,8 @@ import pytest
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
+from streaming_app.generation_rule import GenerationRule
+
 pytestmark = pytest.mark.services
 
 LISTING = {"year": 2012, "mileage": 30_000}
@@ -33,6 +35,17 @@ def by_source(answers: Iterable[dict[str, Any]]) -> Counter[tuple[int, int]]:
 def longest_silence(answers: Iterable[dict[str, Any]]) -> float:
     times = sorted(a["logged_at"] for a in answers)
     return max(later - earlier for earlier, later in pairwise(times))
+
+
+def the_active(processes: dict[int, Any]) -> int:
+    """The place of the process that answers."""
+    roles = {place: process.page()["role"] for place, process in processes.items()}
+    (active,) = [place for place, role in roles.items() if role == "active"]
+    return active
+
+
+def in_the_order_of_the_log(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(answers, key=lambda answer: (answer["partition"], answer["output_offset"]))
 
 
 def assert_each_answered_once_in_order(answers: list[dict[str, Any]], sent: list[str]) -> None:
@@ -141,6 +154,77 @@ def test_a_planned_restart_loses_no_request_and_answers_none_twice_also_with_mlf
     answers = room.answers(at_least=len(sent))
     print(f"\nrestart: {len(sent)} requests, longest silence {longest_silence(answers):.1f} s")
     assert_each_answered_once_in_order(answers, sent)
+
+
+def test_kill_9_of_the_active_process_with_a_warm_standby_is_over_in_seconds(
+    room: Any, pytestconfig: pytest.Config
+) -> None:
+    kills = pytestconfig.getoption("--kills")
+    processes = {place: room.start("serving", place).await_ready() for place in (0, 1)}
+    chance = random.Random(7)
+    with room.load(rate=300) as sent:
+        for _ in range(kills):
+            time.sleep(chance.uniform(1, 3))
+            place = the_active(processes)
+            processes[place].kill()
+            processes[1 - place].await_page(lambda page: page["role"] == "active")
+            processes[place] = room.start("serving", place).await_ready()
+        time.sleep(1)
+    answers = room.answers(at_least=len(sent))
+    print(f"\n{kills} x kill -9: {len(sent)} requests, longest silence {longest_silence(answers):.2f} s")
+    assert_each_answered_once_in_order(answers, sent)
+
+
+def test_a_stopped_active_process_hands_over_to_the_standby(room: Any) -> None:
+    processes = {place: room.start("serving", place).await_ready() for place in (0, 1)}
+    with room.load(rate=300) as sent:
+        time.sleep(2)
+        place = the_active(processes)
+        assert processes[place].terminate() == 0
+        processes[1 - place].await_page(lambda page: page["role"] == "active")
+        time.sleep(1)
+    answers = room.answers(at_least=len(sent))
+    print(f"\nhand-over: {len(sent)} requests, longest silence {longest_silence(answers):.2f} s")
+    assert_each_answered_once_in_order(answers, sent)
+    assert {answer["generation"] for answer in answers} == {0, 1}
+
+
+def test_a_killed_standby_is_not_noticed(room: Any) -> None:
+    processes = {place: room.start("serving", place).await_ready() for place in (0, 1)}
+    with room.load(rate=300) as sent:
+        time.sleep(1)
+        processes[1 - the_active(processes)].kill()
+        time.sleep(6)
+    answers = room.answers(at_least=len(sent))
+    print(f"\nstandby killed: {len(sent)} requests, longest silence {longest_silence(answers):.2f} s")
+    assert_each_answered_once_in_order(answers, sent)
+    assert {answer["generation"] for answer in answers} == {0}
+
+
+def test_a_frozen_process_that_wakes_up_after_its_successor_answered_is_told_by_its_generation(
+    room: Any,
+) -> None:
+    processes = {place: room.start("serving", place).await_ready() for place in (0, 1)}
+    with room.load(rate=300) as sent:
+        time.sleep(2)
+        place = the_active(processes)
+        processes[place].freeze()
+        processes[1 - place].await_page(lambda page: page["role"] == "active")
+        time.sleep(2)
+        processes[place].thaw()
+        processes[place].await_page(lambda page: page["role"] == "standby")
+        time.sleep(2)
+        processes[1 - place].kill()
+        processes[place].await_page(lambda page: page["role"] == "active")
+        time.sleep(1)
+    answers = room.answers(at_least=len(sent))
+    rule = GenerationRule()
+    counting = [answer for answer in in_the_order_of_the_log(answers) if rule.counts(answer)]
+    print(
+        f"\nfrozen and woken up: {len(sent)} requests, {len(answers) - len(counting)} stray answers, "
+        f"longest silence {longest_silence(answers):.2f} s"
+    )
+    assert_each_answered_once_in_order(counting, sent)
 
 
 def test_versions_take_over_from_each_other_under_load_and_no_request_is_lost_or_answered_twice(

@@ -41,7 +41,7 @@ def as_records(spark: SparkSession, values: list[bytes | None]) -> DataFrame:
 
 def answered(spark: SparkSession, model: PipelineModel, values: list[bytes | None]) -> list[dict[str, Any]]:
     """The answers to the values, by source offset; an answer's partition and key are as agreed."""
-    rows = answers(requests_to_answer(as_records(spark, values), MAX_BYTES), model, "7").collect()
+    rows = answers(requests_to_answer(as_records(spark, values), MAX_BYTES), model, "7", 12).collect()
     given = [json.loads(row["value"]) for row in rows]
     for row, answer in zip(rows, given, strict=True):
         assert row["partition"] == answer["source_partition"] == 1
