@@ -111,7 +111,16 @@ def topics(settings: PlatformSettings) -> dict[str, int]:
         settings.predictions_topic: settings.request_partitions,
         settings.live_metrics_topic: 1,
         settings.takeovers_topic: 1,
+        f"{settings.warm_up_topic}-requests": settings.request_partitions,
+        f"{settings.warm_up_topic}-predictions": settings.request_partitions,
     }
+
+
+def _retention(settings: PlatformSettings, topic: str) -> dict[str, str]:
+    """Takeovers, a record each, are kept for good; what a standby warms up with for an hour."""
+    if topic == settings.takeovers_topic:
+        return {"retention.ms": "-1"}
+    return {"retention.ms": "3600000"} if topic.startswith(f"{settings.warm_up_topic}-") else {}
 
 
 def _create_topics(settings: PlatformSettings) -> None:
@@ -126,8 +135,7 @@ def _create_topics(settings: PlatformSettings) -> None:
                         topic,
                         num_partitions=topics(settings)[topic],
                         replication_factor=1,
-                        # Who answered when is kept for good; it is a record a takeover.
-                        topic_configs={"retention.ms": "-1"} if topic == settings.takeovers_topic else {},
+                        topic_configs=_retention(settings, topic),
                     )
                     for topic in missing
                 ]

@@ -6,42 +6,48 @@ length. A takeover is put down in one transaction with an offset of the group, w
 no longer its member (KIP-447): a process that was frozen and wakes up can't put itself down as the newest.
 """
 
+import contextlib
 import threading
 import time
 from threading import Event
+from typing import Any
 
 import structlog
-from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, OffsetAndMetadata
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.errors import KafkaError
-from kafka.structs import TopicPartition
+
+# kafka-python 3.0.12 forgets a rebalance that outlasts one poll: the member then never gets its partition,
+# sends no more heartbeats and is not told of it. librdkafka's group membership is sound.
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from streaming_app.settings import ServingSettings
 from streaming_app.takeovers import Takeover
 
 log = structlog.get_logger()
 
-_POLL_MS = 50
+_POLL_SECONDS = 0.05
 _SECONDS_OF_THE_CLOCK = 0.1
-_SECONDS_TO_LEAVE = 2.0
+_SECONDS_TO_LEAVE = 3.0
+_SECONDS_TO_WRITE = 10.0
 
 
 class LeaseLostError(Exception):
     """Another process answers, or may; this one has to stop."""
 
 
-class Lease(ConsumerRebalanceListener):  # type: ignore[misc]
+class Lease:
     """A membership in the election, kept up by a thread of its own."""
 
     def __init__(self, settings: ServingSettings) -> None:
         self._settings = settings
-        self._partition = TopicPartition(settings.takeovers_topic, 0)
+        self._topic = settings.takeovers_topic
         self._session_ms = int(settings.serving_session_seconds * 1000)
         self._held = Event()
         self._ended = Event()
         self._rejoin = Event()
-        self._consumer: KafkaConsumer | None = None
-        self._producer: KafkaProducer | None = None
+        # Only the thread that polls it may use it: another would wait for ever (confluent-kafka 2.16).
+        self._consumer: Consumer | None = None
+        self._membership: Any = None
+        self._granted = False
+        self._producer: Producer | None = None
         self._thread = threading.Thread(target=self._take_part, name="lease", daemon=True)
         self._clock = threading.Thread(target=self._watch_clock, name="lease-clock", daemon=True)
 
@@ -67,7 +73,7 @@ class Lease(ConsumerRebalanceListener):  # type: ignore[misc]
         while self._held.is_set():
             try:
                 self._write(takeover)
-            except KafkaError as error:
+            except KafkaException as error:
                 # Also while another member comes or goes: then who holds the lease is known in a moment.
                 log.warning("takeover_refused", reason=f"{type(error).__name__}: {error}"[:300])
                 self._producer = None
@@ -80,39 +86,52 @@ class Lease(ConsumerRebalanceListener):  # type: ignore[misc]
         """Leave the group, so that another member gets the lease at once."""
         self._ended.set()
         if self._thread.is_alive():
-            self._thread.join(_SECONDS_TO_LEAVE + 1)
-
-    def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
-        """Kafka's answer to who holds the lease."""
-        if self._partition in assigned and not self._rejoin.is_set():
-            self._held.set()
-
-    def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
-        """Kafka wants the lease for another member."""
-        if self._partition in revoked:
-            self._held.clear()
-
-    def on_partitions_lost(self, lost: list[TopicPartition]) -> None:
-        """Kafka has given the lease away while this process was not heard of."""
-        if self._partition in lost:
-            self._held.clear()
+            self._thread.join(_SECONDS_TO_LEAVE)
 
     def _take_part(self) -> None:
+        trouble = ""
+        with contextlib.suppress(KafkaException):  # put_down tries again
+            self._producer = self._transactional_producer()
         while not self._ended.is_set():
             try:
-                self._consumer = self._consumer or self._member()
                 if self._rejoin.is_set():
-                    self._consumer.unsubscribe()
+                    self._leave()
                     self._rejoin.clear()
-                    self._consumer.subscribe([self._partition.topic], listener=self)
-                self._consumer.poll(timeout_ms=_POLL_MS)
-                self._consumer.pause(*self._consumer.assignment())  # who polls is asked, not what it reads
-            except (KafkaError, OSError, ValueError) as error:
-                log.warning("lease_unknown", reason=f"{type(error).__name__}: {error}"[:300])
+                self._consumer = self._consumer or self._member()
+                record = self._consumer.poll(_POLL_SECONDS)
+                self._membership = self._consumer.consumer_group_metadata()
+                if self._granted and not self._rejoin.is_set():
+                    self._held.set()
+                said = "" if record is None or record.error() is None else str(record.error())
+            except KafkaException as error:
+                said = str(error)
                 self._ended.wait(1)
+            if said and said != trouble:
+                log.warning("lease_unknown", reason=said[:300])
+            trouble = said or trouble
+        self._leave()
+
+    def _leave(self) -> None:
+        self._lose()
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.close()
+
+    def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        """Kafka's answer to who holds the lease."""
+        consumer.incremental_assign(assigned)
+        consumer.pause(assigned)  # what it holds is asked, not what it reads
+        self._granted = self._granted or bool(assigned)
+
+    def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
+        """Kafka wants the lease for another member, or has given it away while this one was not heard of."""
+        if revoked:
+            self._lose()
+        consumer.incremental_unassign(revoked)
+
+    def _lose(self) -> None:
+        self._granted = False
         self._held.clear()
-        if self._consumer is not None:
-            self._consumer.close(autocommit=False, timeout_ms=int(_SECONDS_TO_LEAVE * 1000))
 
     def _watch_clock(self) -> None:
         """Notice that the process was frozen: Kafka has given the lease away by now, or is about to."""
@@ -121,43 +140,50 @@ class Lease(ConsumerRebalanceListener):  # type: ignore[misc]
             before, looked_at = looked_at, time.monotonic()
             if looked_at - before > self._settings.serving_session_seconds:
                 log.warning("frozen", seconds=round(looked_at - before, 1))
-                self._held.clear()
                 self._rejoin.set()
+                self._held.clear()
 
-    def _member(self) -> KafkaConsumer:
-        consumer = KafkaConsumer(
-            bootstrap_servers=self._settings.kafka_bootstrap_servers,
-            group_id=f"{self._settings.serving_group}-lease",
-            client_id=self._settings.serving_instance,
-            enable_auto_commit=False,
-            auto_offset_reset="latest",
-            # Whoever holds the lease keeps it when others come and go.
-            partition_assignment_strategy=[CooperativeStickyAssignor],
-            session_timeout_ms=self._session_ms,
-            heartbeat_interval_ms=min(100, self._session_ms // 3),  # by which a standby hears of a departure
-            max_poll_interval_ms=max(300_000, self._session_ms),
+    def _member(self) -> Consumer:
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self._settings.kafka_bootstrap_servers,
+                "group.id": f"{self._settings.serving_group}-lease",
+                "client.id": self._settings.serving_instance,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "latest",
+                # Whoever holds the lease keeps it when others come and go.
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": self._session_ms,
+                # By which a standby hears of a departure.
+                "heartbeat.interval.ms": min(100, self._session_ms // 3),
+                "max.poll.interval.ms": max(300_000, self._session_ms),
+                "reconnect.backoff.max.ms": 1000,
+                "log_level": 2,
+            }
         )
-        consumer.subscribe([self._partition.topic], listener=self)
+        consumer.subscribe([self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
         return consumer
 
     def _write(self, takeover: Takeover) -> None:
-        consumer = self._consumer
-        if consumer is None:
-            raise LeaseLostError
         self._producer = producer = self._producer or self._transactional_producer()
         producer.begin_transaction()
-        producer.send(self._partition.topic, value=takeover.record(), partition=0)
+        producer.produce(self._topic, value=takeover.record(), partition=0)
         producer.send_offsets_to_transaction(
-            {self._partition: OffsetAndMetadata(0, "", -1)}, consumer.group_metadata()
+            [TopicPartition(self._topic, 0, 0)], self._membership, _SECONDS_TO_WRITE
         )
-        producer.commit_transaction()
+        producer.commit_transaction(_SECONDS_TO_WRITE)
 
-    def _transactional_producer(self) -> KafkaProducer:
-        producer = KafkaProducer(
-            bootstrap_servers=self._settings.kafka_bootstrap_servers,
-            client_id=self._settings.serving_instance,
-            transactional_id=f"{self._settings.serving_group}-{self._settings.serving_instance}",
-            transaction_timeout_ms=self._session_ms,  # an open one hides all takeovers behind it
+    def _transactional_producer(self) -> Producer:
+        producer = Producer(
+            {
+                "bootstrap.servers": self._settings.kafka_bootstrap_servers,
+                "client.id": self._settings.serving_instance,
+                "transactional.id": f"{self._settings.serving_group}-{self._settings.serving_instance}",
+                # An open one hides all takeovers behind it.
+                "transaction.timeout.ms": self._session_ms,
+                "linger.ms": 0,
+                "log_level": 2,
+            }
         )
-        producer.init_transactions()
+        producer.init_transactions(_SECONDS_TO_WRITE)
         return producer

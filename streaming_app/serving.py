@@ -34,11 +34,13 @@ from streaming_app.spark_session import start_spark
 from streaming_app.succession import PreparedModel, Succession, flush_producers, prepare_model
 from streaming_app.takeovers import NO_GENERATION, Takeover, TakeoverLog
 from streaming_app.waiting import NotYetError, StoppedError, wait_for
+from streaming_app.warm_up import warm_up
 
 log = structlog.get_logger()
 
 _AWAY = (KafkaError, OSError)
 _SECONDS_BETWEEN_CHECKS = 0.05
+_SECONDS_TO_BE_ELECTED = 1.0
 _SECONDS_BETWEEN_LOOKS = 2.0
 _SECONDS_BETWEEN_FLOORS = 10.0
 
@@ -67,7 +69,7 @@ def serve(settings: ServingSettings, metrics: ServingMetrics, stop: Event, statu
         lease.take_part()
         for place in count():
             try:
-                prepared = process.stand_by(prepared)
+                prepared = process.stand_by(prepared, checkpoints)
                 prepared = process.answer(prepared, checkpoints / str(place))
             except LeaseLostError:
                 log.warning("lease_lost", now="standing by")
@@ -90,17 +92,28 @@ class _Process:
     stop: Event
     status: Status
 
-    def stand_by(self, prepared: PreparedModel) -> PreparedModel:
-        """Wait for the lease, with the version that the alias names. Raises StoppedError."""
+    def stand_by(self, prepared: PreparedModel, checkpoints: Path) -> PreparedModel:
+        """Wait for the lease, warm, with the version that the alias names. Raises StoppedError."""
         self.succession.holds(prepared.served)
-        while not self.lease.held():
+        if self._lease_within(_SECONDS_TO_BE_ELECTED):
+            return prepared  # nobody answers: no time to warm up
+        self.status.not_ready(f"warming up with version {prepared.served.version}")
+        warm_up(
+            self.spark, prepared, self.settings, checkpoints, lambda: self.lease.held() or self.stop.is_set()
+        )
+        while not self._lease_within(_SECONDS_BETWEEN_CHECKS):
             self.status.stand_by(prepared.served.name, prepared.served.version)
             if (successor := self.succession.next()) is not None:
                 prepared = successor
                 self.succession.holds(prepared.served)
-            if self.stop.wait(_SECONDS_BETWEEN_CHECKS):
-                raise StoppedError
         return prepared
+
+    def _lease_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not self.lease.held() and time.monotonic() < deadline:
+            if self.stop.wait(0.02):
+                raise StoppedError
+        return self.lease.held()
 
     def answer(self, prepared: PreparedModel, checkpoint: Path) -> PreparedModel:
         """Answer with one version until its successor is prepared, and stop for it.

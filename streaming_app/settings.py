@@ -61,6 +61,12 @@ class ServingSettings(ApplicationSettings):
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
         description="name of this process in the takeovers",
     )
+    warm_up_requests_topic: str = Field(
+        "usedcars.warm-up-requests", description="scratch topic on which a standby warms up"
+    )
+    warm_up_predictions_topic: str = Field(
+        "usedcars.warm-up-predictions", description="scratch topic of the answers of a warm-up"
+    )
     serving_port: int = Field(8081, description="port of the health and metrics page")
 
     @property

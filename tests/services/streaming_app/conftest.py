@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -34,6 +35,7 @@ from pyspark.sql import SparkSession
 
 PARTITIONS = 2
 PATIENCE = 240.0  # seconds; a machine that does much else at the same time starts a JVM in minutes
+WARM_UP_TOPICS = ("REQUESTS", "PREDICTIONS")
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec("string", "listing")]),
     outputs=Schema(
@@ -208,10 +210,12 @@ class Room:
             "USEDCARS_PREDICTIONS_TOPIC": self.predictions,
             "USEDCARS_LIVE_METRICS_TOPIC": self.live_metrics,
             "USEDCARS_TAKEOVERS_TOPIC": self.takeovers,
+            **{f"USEDCARS_WARM_UP_{name}_TOPIC": f"warm-up-{name}-{mark}" for name in WARM_UP_TOPICS},
             "USEDCARS_SERVING_GROUP": f"serving-{mark}",
         }
         self.brokers = environment["USEDCARS_KAFKA_BOOTSTRAP_SERVERS"]
         self._started: list[Process] = []
+        self._seen: set[tuple[int, int]] = set()
 
     def create_topics(self, requests: int = PARTITIONS, predictions: int = PARTITIONS) -> None:
         admin = KafkaAdminClient(bootstrap_servers=self.brokers)
@@ -220,6 +224,7 @@ class Room:
             self.predictions: predictions,
             self.live_metrics: 1,
             self.takeovers: 1,
+            **{self.environment[f"USEDCARS_WARM_UP_{name}_TOPIC"]: requests for name in WARM_UP_TOPICS},
         }
         missing = set(partitions) - set(admin.list_topics())
         admin.create_topics([NewTopic(t, partitions[t], 1) for t in missing], wait_for_metadata=True)
@@ -264,6 +269,7 @@ class Room:
     def load(self, rate: int) -> Iterator[list[str]]:
         """Send price requests at a rate (1/s) while the block lasts; yields the growing list of their ids."""
         sent: list[str] = []
+        mark = uuid4().hex[:8]
         over = threading.Event()
 
         def run() -> None:
@@ -273,7 +279,7 @@ class Room:
                 while len(sent) < (time.monotonic() - began) * rate:
                     asked = {
                         "type": "price_request",
-                        "request_id": f"load-{len(sent)}",
+                        "request_id": f"{mark}-{len(sent)}",
                         "listing": {"year": 2000 + len(sent) % 20, "mileage": len(sent)},
                     }
                     producer.produce(self.requests, json.dumps(asked), key=asked["request_id"])
@@ -297,6 +303,16 @@ class Room:
         """
         return self.read(self.predictions, at_least, seconds, quiet)
 
+    def new_answers(self, at_least: int) -> list[dict[str, Any]]:
+        """The answers since the last call."""
+        found = [
+            answer
+            for answer in self.answers(len(self._seen) + at_least)
+            if (answer["partition"], answer["output_offset"]) not in self._seen
+        ]
+        self._seen |= {(answer["partition"], answer["output_offset"]) for answer in found}
+        return found
+
     def read(
         self, topic: str, at_least: int, seconds: float = PATIENCE, quiet: float = 2
     ) -> list[dict[str, Any]]:
@@ -319,13 +335,32 @@ class Room:
         return found
 
 
+@pytest.fixture(scope="session")
+def open_room(platform: Any, served_model: str) -> Callable[[Path], contextlib.AbstractContextManager[Room]]:
+    """Makes a room in a folder; its processes are ended with it."""
+    places = count(50, 5)
+
+    @contextlib.contextmanager
+    def open_room(folder: Path) -> Iterator[Room]:
+        room = Room(
+            {
+                **platform.environment,
+                "USEDCARS_REGISTERED_MODEL": served_model,
+                "USEDCARS_LOG_FORMAT": "json",
+            },
+            folder,
+            platform.settings.port("serving") + next(places) % 200,
+        )
+        room.create_topics()
+        try:
+            yield room
+        finally:
+            room.end()
+
+    return open_room
+
+
 @pytest.fixture
-def room(platform: Any, tmp_path: Path, served_model: str) -> Iterator[Room]:
-    room = Room(
-        {**platform.environment, "USEDCARS_REGISTERED_MODEL": served_model, "USEDCARS_LOG_FORMAT": "json"},
-        tmp_path,
-        platform.settings.port("serving") + 50,
-    )
-    room.create_topics()
-    yield room
-    room.end()
+def room(open_room: Callable[[Path], Any], tmp_path: Path) -> Iterator[Room]:
+    with open_room(tmp_path) as room:
+        yield room

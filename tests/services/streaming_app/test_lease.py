@@ -103,14 +103,12 @@ def test_a_process_that_kafka_took_for_dead_cannot_put_itself_down(
     await_holder(frozen)
     frozen.put_down(takeover(0, "frozen"))
     # What it knows stays what it was before: as in a process that wakes up and goes on in mid-step.
-    metadata = frozen._consumer.group_metadata()  # type: ignore[union-attr]
     held = frozen._held
     frozen.give_back()
     successor = join("successor")
     await_holder(successor)
     successor.put_down(takeover(1, "successor"))
     held.set()
-    monkeypatch.setattr(frozen, "_consumer", type("Old", (), {"group_metadata": lambda self: metadata})())
     monkeypatch.setattr(frozen._ended, "wait", lambda seconds: held.clear())
     with pytest.raises(LeaseLostError):
         frozen.put_down(takeover(1, "frozen"))

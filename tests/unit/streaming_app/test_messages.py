@@ -139,6 +139,7 @@ def test_a_price_request_is_answered_with_the_price_of_the_model(
         "request_id": "a",
         "price": 20_170.0,
         "model_version": "7",
+        "generation": 12,
         "source_partition": 1,
         "source_offset": 0,
         "requested_at": "2026-01-01T00:00:00.500Z",

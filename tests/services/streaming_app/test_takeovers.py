@@ -1,0 +1,197 @@
+"""Two processes, of which one answers: versions, stops, kills and freezes under load, each request once."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from streaming_app.generation_rule import GenerationRule
+
+pytestmark = pytest.mark.services
+
+RATE = 300
+
+
+class Pair:
+    """A room with an active and a standby process; who has ended is started anew."""
+
+    def __init__(self, room: Any, registry: Any) -> None:
+        self.room, self.registry = room, registry
+        self.model = f"price-{uuid4().hex[:8]}"
+        self.processes: dict[int, Any] = {}
+
+    def complete(self, **environment: str) -> None:
+        """Start what does not run, and wait until both are ready."""
+        for place in (0, 1):
+            process = self.processes.get(place)
+            if process is None or process.process.poll() is not None:
+                self.processes[place] = self.room.start(
+                    "serving", place, USEDCARS_REGISTERED_MODEL=self.model, **environment
+                )
+        for process in self.processes.values():
+            process.await_ready()
+
+    def by_role(self) -> tuple[Any, Any]:
+        """The active and the standby."""
+        roles = {process.page()["role"]: process for process in self.processes.values()}
+        return roles["active"], roles["standby"]
+
+
+@pytest.fixture(scope="module")
+def pair(open_room: Any, registry: Any) -> Iterator[Pair]:
+    with TemporaryDirectory(prefix="uc-") as folder, open_room(Path(folder)) as room:
+        pair = Pair(room, registry)
+        registry.serve(pair.model, registry.register(pair.model))
+        yield pair
+
+
+def by_source(answers: Iterable[dict[str, Any]]) -> Counter[tuple[int, int]]:
+    return Counter((a["source_partition"], a["source_offset"]) for a in answers)
+
+
+def longest_silence(answers: Iterable[dict[str, Any]]) -> float:
+    times = sorted(a["logged_at"] for a in answers)
+    return max(later - earlier for earlier, later in pairwise(times))
+
+
+def in_the_order_of_the_log(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(answers, key=lambda answer: (answer["partition"], answer["output_offset"]))
+
+
+def assert_each_answered_once_in_order(answers: list[dict[str, Any]], sent: list[str]) -> None:
+    assert len(answers) == len(sent)
+    assert max(by_source(answers).values()) == 1
+    assert {a["request_id"] for a in answers} == set(sent)
+    for partition in {a["partition"] for a in answers}:
+        offsets = [a["source_offset"] for a in answers if a["partition"] == partition]
+        assert offsets == sorted(offsets)
+    assert all(a["partition"] == a["source_partition"] for a in answers)
+
+
+def test_versions_take_over_from_each_other_and_no_request_is_lost_or_answered_twice(pair: Pair) -> None:
+    versions = [pair.registry.register(pair.model) for _ in range(3)]
+    pair.complete()
+    active, standby = pair.by_role()
+    with pair.room.load(RATE) as sent:
+        for version in versions:
+            time.sleep(2)
+            pair.registry.serve(pair.model, version)
+            active.await_model(version)
+        time.sleep(1)
+    answers = pair.room.new_answers(at_least=len(sent))
+    print(f"\n3 takeovers: {len(sent)} requests, longest silence {longest_silence(answers):.2f} s")
+    assert_each_answered_once_in_order(answers, sent)
+    in_order = sorted(answers, key=lambda answer: float(answer["logged_at"]))
+    assert list(dict.fromkeys(answer["model_version"] for answer in in_order))[-3:] == versions
+    assert active.page()["role"] == "active"
+    standby.await_model(versions[-1])
+
+
+def test_a_broken_successor_is_refused_with_its_reason_and_the_version_in_service_answers_on(
+    pair: Pair,
+) -> None:
+    pair.complete()
+    active, _ = pair.by_role()
+    good = active.page()["version"]
+    broken = pair.registry.register_other(pair.model, pair.registry.pipeline(price="CAST('NaN' AS DOUBLE)"))
+    pair.registry.serve(pair.model, broken)
+    active.await_page(lambda page: "no price for its own input example" in page["refused"].get(broken, ""))
+    assert active.health("ready") == (200, "ok")
+    with pair.room.load(RATE) as sent:
+        time.sleep(0.5)
+    answers = pair.room.new_answers(at_least=len(sent))
+    assert {answer["model_version"] for answer in answers} == {good}
+    pair.registry.serve(pair.model, good)
+
+
+def test_a_stopped_process_hands_over_to_the_standby_also_with_mlflow_away(pair: Pair) -> None:
+    pair.complete()
+    active, standby = pair.by_role()
+    standby.terminate()
+    pair.complete(USEDCARS_MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    active, standby = pair.by_role()
+    with pair.room.load(RATE) as sent:
+        time.sleep(2)
+        assert active.terminate() == 0
+        standby.await_page(lambda page: page["role"] == "active")
+        time.sleep(1)
+    answers = pair.room.new_answers(at_least=len(sent))
+    print(f"\nhand-over: {len(sent)} requests, longest silence {longest_silence(answers):.2f} s")
+    assert_each_answered_once_in_order(answers, sent)
+    assert len({answer["generation"] for answer in answers}) == 2
+
+
+def test_kill_9_of_the_active_python_or_its_jvm_is_over_in_seconds_and_loses_nothing(
+    pair: Pair, pytestconfig: pytest.Config
+) -> None:
+    kills = pytestconfig.getoption("--kills")
+    pair.complete()
+    chance = random.Random(7)
+    with pair.room.load(RATE) as sent:
+        for number in range(kills):
+            active, standby = pair.by_role()
+            time.sleep(chance.uniform(1, 3))
+            if number % 2 == 0:
+                active.kill()
+            else:
+                for child in active.children:
+                    child.kill()
+                assert active.process.wait(30) == 1, "without its JVM it ends, to be started anew"
+                assert '"failed"' in active.log()
+            standby.await_page(lambda page: page["role"] == "active")
+            assert not psutil.wait_procs(active.children, timeout=30)[1], "no JVM outlives its Python"
+            if number + 1 < kills:
+                pair.complete()
+        time.sleep(1)
+    answers = pair.room.new_answers(at_least=len(sent))
+    print(f"\n{kills} x kill -9: {len(sent)} requests, longest silence {longest_silence(answers):.2f} s")
+    assert_each_answered_once_in_order(answers, sent)
+
+
+def test_a_frozen_process_that_wakes_up_after_its_successor_answered_is_told_by_its_generation(
+    pair: Pair,
+) -> None:
+    pair.complete()
+    active, standby = pair.by_role()
+    with pair.room.load(RATE) as sent:
+        time.sleep(2)
+        active.freeze()
+        standby.await_page(lambda page: page["role"] == "active")
+        time.sleep(2)
+        active.thaw()
+        active.await_page(lambda page: page["role"] == "standby")
+        time.sleep(2)
+        standby.kill()  # what the frozen one has written meanwhile must not mislead its next start
+        active.await_page(lambda page: page["role"] == "active")
+        time.sleep(1)
+    answers = pair.room.new_answers(at_least=len(sent))
+    rule = GenerationRule()
+    in_log_order = sorted(answers, key=lambda answer: (answer["partition"], answer["output_offset"]))
+    counting = [answer for answer in in_log_order if rule.counts(answer)]
+    print(
+        f"\nfrozen and woken up: {len(sent)} requests, {len(answers) - len(counting)} stray answers, "
+        f"longest silence {longest_silence(answers):.2f} s"
+    )
+    assert_each_answered_once_in_order(counting, sent)
+
+
+def test_a_killed_standby_is_not_noticed(pair: Pair) -> None:
+    pair.complete()
+    active, standby = pair.by_role()
+    with pair.room.load(RATE) as sent:
+        time.sleep(1)
+        standby.kill()
+        time.sleep(6)
+    answers = pair.room.new_answers(at_least=len(sent))
+    print(f"\nstandby killed: {len(sent)} requests, longest silence {longest_silence(answers):.2f} s")
+    assert_each_answered_once_in_order(answers, sent)
+    assert len({answer["generation"] for answer in answers}) == 1
+    assert active.page()["role"] == "active"
