@@ -51,12 +51,17 @@ class PlatformSettings(BaseSettings):
     mlflow_port: Port = Field(default=5000, description="MLflow tracking server")
     dagster_port: Port = Field(default=3000, description="Dagster's UI and GraphQL")
     serving_port: Port = Field(default=8081, description="health and metrics of serving")
+    serving_standby_port: Port = Field(default=8083, description="health and metrics of serving's standby")
     live_metrics_port: Port = Field(default=8082, description="health and metrics of live metrics")
 
     namenode_heap_mb: Megabytes = Field(default=384, description="largest heap of the NameNode")
     datanode_heap_mb: Megabytes = Field(default=384, description="largest heap of the DataNode")
     kafka_heap_mb: Megabytes = Field(default=512, description="largest heap of the Kafka broker")
     training_memory_mb: Megabytes = Field(default=2048, description="memory of the training's Spark driver")
+    serving_standby: bool = Field(
+        default=False,
+        description="a second serving process, warm, that takes over when the first ends; needs its memory",
+    )
     serving_memory_mb: Megabytes = Field(default=1024, description="memory of serving's Spark driver")
     live_metrics_memory_mb: Megabytes = Field(default=768, description="memory of live metrics' Spark driver")
     training_spark_master: str = Field(default="local[2]", description="Spark master of the trainings")
@@ -125,6 +130,11 @@ class PlatformSettings(BaseSettings):
         """http://host:port of a service."""
         return f"http://{self.address(name)}"
 
+    @property
+    def serving_urls(self) -> list[str]:
+        """The pages of serving's processes."""
+        return [self.url("serving"), *([self.url("serving_standby")] if self.serving_standby else [])]
+
     @cached_property
     def home_folder(self) -> Path:
         """The home folder, absolute."""
@@ -178,7 +188,7 @@ class PlatformSettings(BaseSettings):
             "USEDCARS_LIVE_METRICS_SPARK_DRIVER_MEMORY": f"{self.live_metrics_memory_mb}m",
             "USEDCARS_SPARK_JARS": str(self.jars_folder / "spark-kafka"),
             "USEDCARS_SERVING_PORT": str(self.port("serving")),
-            "USEDCARS_SERVING_URL": self.url("serving"),
+            "USEDCARS_SERVING_URLS": ",".join(self.serving_urls),
             "USEDCARS_LIVE_METRICS_PORT": str(self.port("live_metrics")),
             "USEDCARS_DEPLOYMENT": "supervisor",
             "USEDCARS_SUPERVISOR_SOCKET": str(self.supervisor_socket),

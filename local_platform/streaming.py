@@ -7,15 +7,8 @@ from local_platform.service import Service, http_ready
 from local_platform.settings import PlatformSettings
 
 
-def streaming_services(settings: PlatformSettings) -> tuple[Service, Service]:
-    """Both are up once they are alive: serving waits for a first model as long as it takes."""
-    serving = Service(
-        name="serving",
-        command=(sys.executable, "-m", "streaming_app.serving"),
-        ports=(settings.port("serving"),),
-        needs=("kafka", "mlflow"),
-        ready=partial(http_ready, f"{settings.url('serving')}/health/live"),
-    )
+def streaming_services(settings: PlatformSettings) -> tuple[Service, ...]:
+    """All are up once they are alive: serving waits for a first model as long as it takes."""
     live_metrics = Service(
         name="live-metrics",
         command=(sys.executable, "-m", "streaming_app.live_metrics"),
@@ -23,4 +16,16 @@ def streaming_services(settings: PlatformSettings) -> tuple[Service, Service]:
         needs=("kafka",),
         ready=partial(http_ready, f"{settings.url('live_metrics')}/health/live"),
     )
-    return serving, live_metrics
+    standby = (_serving(settings, "serving-standby", "serving_standby"),) if settings.serving_standby else ()
+    return _serving(settings, "serving", "serving"), *standby, live_metrics
+
+
+def _serving(settings: PlatformSettings, name: str, port: str) -> Service:
+    return Service(
+        name=name,
+        command=(sys.executable, "-m", "streaming_app.serving"),
+        ports=(settings.port(port),),
+        needs=("kafka", "mlflow"),
+        environment={"USEDCARS_SERVING_PORT": str(settings.port(port)), "USEDCARS_SERVING_INSTANCE": name},
+        ready=partial(http_ready, f"{settings.url(port)}/health/live"),
+    )

@@ -40,8 +40,9 @@ class Settings(BaseSettings):
     supervisor_socket: str = Field(
         ".usedcars/run/supervisor.sock", description="Unix socket of Supervisor's XML-RPC interface."
     )
-    serving_url: str = Field(
-        "http://127.0.0.1:8081", description="Serving's page, where it says which version it refused and why."
+    serving_urls: str = Field(
+        "http://127.0.0.1:8081",
+        description="Pages of serving's processes, comma-separated: what each refused, and why.",
     )
     rollout_timeout_seconds: float = Field(
         300, gt=0, description="How long the rollout waits for answers of a version."

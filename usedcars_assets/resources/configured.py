@@ -43,7 +43,7 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
         "deployment": ServingDeployment(
             kind=values.deployment,
             supervisor_socket=values.supervisor_socket,
-            serving_url=values.serving_url,
+            serving_urls=values.serving_urls.split(","),
         ),
         "topics": Topics(
             bootstrap_servers=values.kafka_bootstrap_servers,

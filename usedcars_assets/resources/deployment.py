@@ -10,6 +10,7 @@ from pydantic import Field
 from usedcars_assets.failures import UnavailableError
 
 _SERVING = "serving"
+_STANDBY = "serving-standby"
 _DEAD = ("BACKOFF", "FATAL", "UNKNOWN")
 _MOST_ENDS = 2
 # Faults of Supervisor's XML-RPC interface: http://supervisord.org/api.html
@@ -37,52 +38,69 @@ class Deployment(Protocol):
 
 
 class SupervisedServing:
-    """Serving as a program of Supervisor on this machine."""
+    """Serving as a program of Supervisor on this machine, and its standby where there is one."""
 
-    def __init__(self, socket: str, serving_url: str) -> None:
+    def __init__(self, socket: str, serving_urls: list[str]) -> None:
         from supervisor.xmlrpc import SupervisorTransport
 
-        self._socket, self._serving_url = socket, serving_url
-        self._starts: set[int] = set()
+        self._socket, self._serving_urls = socket, serving_urls
+        self._starts: dict[str, set[int]] = {}
         transport = SupervisorTransport(None, None, serverurl=f"unix://{socket}")
         self._server = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
 
     def describe(self) -> str:
         """Its state in Supervisor."""
-        info = self._call("getProcessInfo", _SERVING)
-        return f"{info['name']} is {info['statename']} under Supervisor at {self._socket}"
+        states = " and ".join(f"{info['name']} is {info['statename']}" for info in self._programs())
+        return f"{states} under Supervisor at {self._socket}"
 
     def start(self) -> None:
-        """Starts the program unless it runs."""
+        """Starts the programs unless they run."""
         self._starts.clear()
-        self._call("startProcess", _SERVING, False, accept=_ALREADY_STARTED)
+        for info in self._programs():
+            self._call("startProcess", info["name"], False, accept=_ALREADY_STARTED)
 
     def restart(self) -> None:
-        """Stops the program and waits for its end; starts it and does not wait."""
-        self._call("stopProcess", _SERVING, True, accept=_NOT_RUNNING)
+        """Stops the programs and waits for their end; starts them and does not wait."""
+        for info in self._programs():
+            self._call("stopProcess", info["name"], True, accept=_NOT_RUNNING)
         self.start()
 
     def why_not(self, version: str) -> str | None:
-        """What serving says against the version, or Supervisor of a program that ends again and again."""
-        info = self._call("getProcessInfo", _SERVING)
+        """What serving says against the version, or Supervisor of programs that end again and again."""
+        ends = [self._end(info) for info in self._programs()]
+        return ends[0] if all(ends) else self._refusal(version)
+
+    def _programs(self) -> list[dict[str, Any]]:
+        """What Supervisor knows of serving, and of its standby."""
+        known = {info["name"]: info for info in self._call("getAllProcessInfo")}
+        first = known.get(_SERVING) or self._call("getProcessInfo", _SERVING)
+        return [first, known[_STANDBY]] if _STANDBY in known else [first]
+
+    def _end(self, info: dict[str, Any]) -> str | None:
+        """Why a program will not run by itself; None as long as it may."""
+        name = info["name"]
         if info["statename"] in _DEAD:
-            return f"serving did not start ({info['statename']}: {info['spawnerr']})"
+            return f"{name} did not start ({info['statename']}: {info['spawnerr']})"
         # Counted in any state: a program that ends in a steady rhythm may never be met RUNNING.
-        self._starts.add(info["start"])
-        ends = len(self._starts) - 1
+        starts = self._starts.setdefault(name, set())
+        starts.add(info["start"])
+        ends = len(starts) - 1
         if ends >= _MOST_ENDS:
-            return f"serving did not start (it ended by itself {ends} times: see {info['logfile']})"
-        return self._refusal(version)
+            return f"{name} did not start (it ended by itself {ends} times: see {info['logfile']})"
+        return None
 
     def _refusal(self, version: str) -> str | None:
         import requests
 
-        try:
-            found = requests.get(f"{self._serving_url}/model", timeout=5).json()
-            refusal = found["refused"].get(version)
-        except (requests.RequestException, ValueError, KeyError, AttributeError):  # it is starting
-            return None
-        return str(refusal) if refusal else None
+        for url in self._serving_urls:
+            try:
+                found = requests.get(f"{url}/model", timeout=5).json()
+                refusal = found["refused"].get(version)
+            except (requests.RequestException, ValueError, KeyError, AttributeError):  # it is starting
+                continue
+            if refusal:
+                return str(refusal)
+        return None
 
     def _call(self, method: str, *arguments: object, accept: int | None = None) -> Any:
         try:
@@ -108,8 +126,10 @@ class ServingDeployment(ConfigurableResource[Any]):
     kind: Literal["supervisor"] = Field(default="supervisor", description="What runs serving.")
     supervisor_socket: str = Field(description="Unix socket of Supervisor's XML-RPC interface.")
 
-    serving_url: str = Field(description="Serving's page, which says what it serves and what it refused.")
+    serving_urls: list[str] = Field(
+        description="The pages of serving's processes, which say what they serve and what they refused."
+    )
 
     def connect(self) -> Deployment:
         """Serving, to look at and to start."""
-        return SupervisedServing(self.supervisor_socket, self.serving_url)
+        return SupervisedServing(self.supervisor_socket, self.serving_urls)

@@ -44,6 +44,12 @@ stopwaitsecs=5
 stdout_logfile={folder}/serving.log
 redirect_stderr=true
 """
+STANDBY = """
+[program:serving-standby]
+command=sleep 600
+autostart=false
+startsecs=0
+"""
 
 
 def free_port() -> int:
@@ -78,7 +84,7 @@ class Service:
         self.name = name
         port = free_port()
         self.deployment = ServingDeployment(
-            supervisor_socket=str(folder / "s.sock"), serving_url=f"http://127.0.0.1:{port}"
+            supervisor_socket=str(folder / "s.sock"), serving_urls=[f"http://127.0.0.1:{port}"]
         )
         files_and_names = (
             RESPONDER,
@@ -130,12 +136,13 @@ class Service:
 
 
 @pytest.fixture
-def service(platform: Any) -> Iterator[Service]:
+def service(platform: Any, request: pytest.FixtureRequest) -> Iterator[Service]:
     with TemporaryDirectory(prefix="uc-") as temporary:
         folder = Path(temporary)
         service = Service(Settings(), folder)  # type: ignore[call-arg]
         configuration = folder / "supervisord.conf"
-        configuration.write_text(CONFIGURATION.format(folder=folder, command=service.command))
+        programs = CONFIGURATION + getattr(request, "param", "")
+        configuration.write_text(programs.format(folder=folder, command=service.command))
         process = subprocess.Popen([sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)])
         try:
             deadline = time.monotonic() + 30
@@ -187,8 +194,16 @@ def test_a_first_version_that_does_not_answer_leaves_serving_waiting(service: Se
     assert service.served() is None
 
 
+@pytest.mark.parametrize("service", [STANDBY], indirect=True, ids=["with a standby"])
+def test_a_rollout_sees_to_it_that_the_standby_runs_too(service: Service) -> None:
+    serving = service.deployment.connect()
+    assert "serving-standby is STOPPED" in serving.describe()
+    service.roll_out(service.register())
+    assert "serving is RUNNING and serving-standby is RUNNING" in serving.describe()
+
+
 def test_without_supervisor_nothing_is_touched(service: Service) -> None:
-    away = ServingDeployment(supervisor_socket="/nowhere/supervisor.sock", serving_url="")
+    away = ServingDeployment(supervisor_socket="/nowhere/supervisor.sock", serving_urls=[])
     with pytest.raises(Failure) as caught:
         service.roll_out(service.register(), deployment=away)
     assert str(caught.value.description).startswith("There is no Supervisor at /nowhere/supervisor.sock")
