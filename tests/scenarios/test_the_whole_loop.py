@@ -20,15 +20,19 @@ from typing import Any
 
 import pytest
 import requests
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from local_platform.platform import bring_up, statuses, take_down
 from local_platform.settings import PlatformSettings
+from simulation.asking import read_questions
 from tests.scenarios.dagster_api import FINISHED, DagsterGraphQL, Run
+from tests.scenarios.mutations import mutated_requests
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1200)]
 
 ROWS = 6_000
 BATCHES = 2
+MUTATED = 100_000
 SIMULATION = str(Path(sys.executable).with_name("usedcars-simulation"))
 
 
@@ -122,6 +126,37 @@ def world(jars: Path, free_offset: Callable[[], int]) -> Iterator[World]:
             take_down(settings, print)
 
 
+class AnswerCount:
+    """All answers from now on."""
+
+    def __init__(self, world: World) -> None:
+        self._consumer = Consumer(
+            {"bootstrap.servers": world.settings.address("kafka"), "group.id": "counts"}
+        )
+        partitions = [TopicPartition("usedcars.predictions", number) for number in (0, 1)]
+        ends = [self._consumer.get_watermark_offsets(partition, timeout=10)[1] for partition in partitions]
+        self._consumer.assign(
+            [TopicPartition(p.topic, p.partition, end) for p, end in zip(partitions, ends, strict=True)]
+        )
+
+    def __enter__(self) -> "AnswerCount":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def until(self, count: int, seconds: float) -> list[dict[str, Any]]:
+        """The answers, once there are so many and no further one comes."""
+        answers: list[dict[str, Any]] = []
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            records = self._consumer.consume(5_000, 2)
+            answers += [json.loads(record.value()) for record in records]
+            if not records and len(answers) >= count:
+                break
+        return answers
+
+
 def print_tail_of_logs(settings: PlatformSettings) -> None:
     """What a failure is understood by."""
     for log in sorted(settings.logs_folder.glob("*.log")):
@@ -193,6 +228,27 @@ def test_a_killed_serving_process_answers_what_it_missed_and_nothing_twice(world
     os.kill(serving.pid, signal.SIGKILL)
     assert asking.wait(300) == 0
     assert each_asked_is_answered_once(world.answers("killed.json"), 300)
+
+
+def test_100_000_mutated_messages_get_100_000_answers(world: World) -> None:
+    listings = [question.listing for question in read_questions(world.test_part, 500)]
+    began = time.monotonic()
+    with AnswerCount(world) as counted:
+        producer = Producer({"bootstrap.servers": world.settings.address("kafka"), "linger.ms": 20})
+        for number, message in enumerate(mutated_requests(listings, MUTATED, seed=6)):
+            producer.produce("usedcars.requests", message, partition=number % 2)
+            producer.poll(0)
+            if number % 2_000 == 0:
+                producer.flush()
+        producer.flush()
+        answers = counted.until(MUTATED, seconds=400)
+    kinds = Counter(answer.get("reason") or answer["type"] for answer in answers)
+    print(f"\n{MUTATED} mutated messages answered in {time.monotonic() - began:.0f} s: {kinds.most_common()}")
+    assert len(answers) == MUTATED == len({(a["source_partition"], a["source_offset"]) for a in answers})
+    assert all(0 < answer["price"] < 1e7 for answer in answers if answer["type"] == "price")
+    assert {"not_json", "too_large", "unknown_type", "missing_listing", "price"} <= set(kinds)
+    serving = next(status for status in statuses(world.settings) if status.name == "serving")
+    assert serving.uptime > time.monotonic() - began, "it was started anew"
 
 
 def test_one_asset_is_materialised_from_the_command_line(world: World) -> None:

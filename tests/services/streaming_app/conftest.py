@@ -273,7 +273,10 @@ class Room:
         over = threading.Event()
 
         def run() -> None:
-            producer = Producer({"bootstrap.servers": self.brokers, "linger.ms": 0})
+            # Idempotent: a repeated sending is no second request.
+            producer = Producer(
+                {"bootstrap.servers": self.brokers, "linger.ms": 0, "enable.idempotence": True}
+            )
             began = time.monotonic()
             while not over.is_set():
                 while len(sent) < (time.monotonic() - began) * rate:

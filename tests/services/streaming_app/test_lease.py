@@ -13,7 +13,7 @@ from streaming_app.takeovers import Takeover, TakeoverLog
 
 pytestmark = pytest.mark.services
 
-SESSION_SECONDS = 1.5
+SESSION_SECONDS = 3
 
 
 @pytest.fixture

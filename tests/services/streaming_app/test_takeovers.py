@@ -1,6 +1,8 @@
 """Two processes, of which one answers: versions, stops, kills and freezes under load, each request once."""
 
+import os
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,6 +15,7 @@ from uuid import uuid4
 import psutil
 import pytest
 
+from local_platform.platform import statuses
 from streaming_app.generation_rule import GenerationRule
 
 pytestmark = pytest.mark.services
@@ -181,6 +184,21 @@ def test_a_frozen_process_that_wakes_up_after_its_successor_answered_is_told_by_
         f"longest silence {longest_silence(answers):.2f} s"
     )
     assert_each_answered_once_in_order(counting, sent)
+
+
+def test_kill_9_of_the_broker_loses_no_request_and_answers_none_twice(pair: Pair, platform: Any) -> None:
+    pair.complete()
+    with pair.room.load(RATE) as sent:
+        time.sleep(2)
+        broker = next(status for status in statuses(platform.settings) if status.name == "kafka")
+        os.kill(broker.pid, signal.SIGKILL)  # Supervisor starts it anew
+        time.sleep(10)
+        for process in pair.processes.values():
+            process.await_ready()
+    answers = pair.room.new_answers(at_least=len(sent))
+    print(f"\nbroker killed: {len(sent)} requests, longest silence {longest_silence(answers):.2f} s")
+    assert_each_answered_once_in_order(answers, sent)
+    assert {process.page()["role"] for process in pair.processes.values()} == {"active", "standby"}
 
 
 def test_a_killed_standby_is_not_noticed(pair: Pair) -> None:
