@@ -5,7 +5,7 @@ INSTALLED := .venv/installed
 PACKAGES := usedcars_assets streaming_app simulation local_platform
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint types imports test test-unit bench
+.PHONY: help setup lock lint types imports test test-unit bench bench-serving
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -44,5 +44,8 @@ test-unit: $(INSTALLED) ## what needs no services
 bench: $(INSTALLED) ## what is measured: the demo in a fresh clone, reading and cleaning a batch
 	$(BIN)/python benchmarks/demo.py
 	$(BIN)/python benchmarks/etl.py
+
+bench-serving: $(INSTALLED) ## serving beside its peers, with the model of a platform that is up (make demo)
+	$(BIN)/python benchmarks/serving.py
 
 include local_platform/platform.mk

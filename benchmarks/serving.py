@@ -1,129 +1,281 @@
-"""How long an answer takes, from sending the request to having the answer, against a serving that runs.
+"""Serving beside its peers, with the model in service, on a platform that is up and has one (`make demo`).
 
-    python benchmarks/serving.py [--rate 200] [--seconds 60] [--warm-up 20] [--listing LISTING.json]
+    python benchmarks/serving.py [--only serving ...] [--steady 500] [--seconds 60]
 
-Kafka and topics are those of the environment (USEDCARS_KAFKA_BOOTSTRAP_SERVERS, ...), as for the client.
+Each is asked alone, over topics of its own, with raw listings of the platform's generator: at a steady rate,
+and then at higher and higher rates for as long as the 99th percentile stays below a second. A latency is
+the time from sending a request to having its answer. `mlflow models serve` is asked over HTTP, by as many
+clients as there are requests in flight.
 """
 
 import argparse
 import json
+import os
+import subprocess
+import sys
+import tempfile
 import threading
 import time
-import uuid
-from itertools import pairwise
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
+import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from rich.console import Console
+from rich.table import Table
 
-from streaming_app.settings import KafkaSettings
+from local_platform.settings import PlatformSettings
+from simulation.asking import read_questions
+from simulation.generation import generate_listings
+from streaming_app.model_registry import find_version
+from streaming_app.settings import ServingSettings
 
-# About 1 kB, the fields that prices hang on.
-LISTING = {
-    "make_name": "Honda",
-    "model_name": "Civic",
-    "trim_name": "LX Sedan",
-    "year": 2017,
-    "mileage": 41_250.0,
-    "horsepower": 158.0,
-    "body_type": "Sedan",
-    "city": "Houston",
-    "latitude": 29.76,
-    "longitude": -95.37,
-    "engine_displacement": 2000.0,
-    "fuel_tank_volume": "12.4 gal",
-    "wheelbase": "106.3 in",
-    "power": "158 hp @ 6,500 RPM",
-    "major_options": "['Backup Camera', 'Bluetooth', 'Alloy Wheels']",
-    "description": "One owner, full history. " * 20,
-}
+PARTITIONS = 2
+RATES = (1_000, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000)
+HTTP_RATES = (5, 10, 20, 50, 100, 200)
+SECONDS_A_RATE = 15.0
+WARM_UP_SECONDS = 15.0
+LONGEST_P99 = 1.0
+PATIENCE = 240.0
+PEERS = Path(__file__).parent / "peers"
+HTTP_PORT = 18_099
 
 
-def ask(
-    settings: KafkaSettings, mark: str, rate: int, seconds: float, listing: object, sent: list[float]
-) -> None:
-    """Send requests at an even rate; `sent` gets the time of each."""
-    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers, "linger.ms": 0})
-    began = time.perf_counter()
-    while len(sent) < rate * seconds:
-        due = began + len(sent) / rate
-        if (early := due - time.perf_counter()) > 0:
-            producer.poll(0)
-            time.sleep(min(early, 0.001))
-            continue
-        request_id = f"{mark}-{len(sent)}"
-        message = {"type": "price_request", "request_id": request_id, "listing": listing}
-        sent.append(time.perf_counter())
-        producer.produce(settings.requests_topic, json.dumps(message), key=request_id)
-    producer.flush()
+@dataclass(frozen=True)
+class Measured:
+    """Latencies in seconds, in order; `asked` counts the requests that should have been answered."""
+
+    rate: float
+    asked: int
+    latencies: list[float]
+
+    def quantile(self, share: float) -> float:
+        return self.latencies[int(share * (len(self.latencies) - 1))] if self.latencies else float("inf")
+
+    def holds(self) -> bool:
+        return len(self.latencies) == self.asked and self.quantile(0.99) < LONGEST_P99
 
 
-def measure(rate: int, seconds: float, warm_up: float, listing: object) -> None:
-    """Print the quantiles of the latency behind the warm-up, and the longest silence between two answers."""
-    settings = KafkaSettings()
-    consumer = Consumer(
-        {
-            "bootstrap.servers": settings.kafka_bootstrap_servers,
-            "group.id": "benchmark",
-            "enable.auto.commit": False,
-            "fetch.wait.max.ms": 5,
-        }
-    )
-    partitions = consumer.list_topics(settings.predictions_topic, timeout=10).topics[
-        settings.predictions_topic
-    ]
-    consumer.assign(
-        [
-            TopicPartition(
-                settings.predictions_topic,
-                p,
-                consumer.get_watermark_offsets(TopicPartition(settings.predictions_topic, p))[1],
-            )
-            for p in partitions.partitions
-        ]
-    )
-    mark, total = uuid.uuid4().hex[:8], int(rate * (seconds + warm_up))
-    sent: list[float] = []
-    arrived: dict[int, float] = {}
-    doubled = 0
-    asker = threading.Thread(target=ask, args=(settings, mark, rate, seconds + warm_up, listing, sent))
-    asker.start()
-    deadline = time.perf_counter() + seconds + warm_up + 60
-    while len(arrived) < total and time.perf_counter() < deadline:
-        record = consumer.poll(0.1)
-        if record is None or record.error() is not None:
-            continue
-        at = time.perf_counter()
-        name, _, number = str(json.loads(record.value())["request_id"]).partition("-")
-        if name == mark:
-            doubled += int(number) in arrived
-            arrived.setdefault(int(number), at)
-    asker.join()
-    consumer.close()
-    first = int(rate * warm_up)
-    latencies = sorted(at - sent[n] for n, at in arrived.items() if n >= first)
-    times = sorted(at for n, at in arrived.items() if n >= first)
-    print(f"{total} requests at {rate}/s, {len(arrived)} answered, {doubled} twice")
-    if latencies:
-        p50, p99 = (latencies[int(q * (len(latencies) - 1))] * 1000 for q in (0.5, 0.99))
-        silence = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
-        print(
-            f"behind the first {warm_up:g} s: p50 {p50:.1f} ms, p99 {p99:.1f} ms, "
-            f"max {latencies[-1] * 1000:.0f} ms, longest silence {silence * 1000:.0f} ms"
+Ask = Callable[[float, float], Measured]
+
+
+class Topics:
+    """Asks over a requests topic and reads the answers."""
+
+    def __init__(self, brokers: str, listings: list[str]) -> None:
+        self.brokers, self.listings = brokers, listings
+        mark = uuid4().hex[:8]
+        self.requests, self.predictions = f"bench-requests-{mark}", f"bench-predictions-{mark}"
+        self.takeovers = f"bench-takeovers-{mark}"
+        admin = AdminClient({"bootstrap.servers": brokers})
+        partitions = {self.requests: PARTITIONS, self.predictions: PARTITIONS, self.takeovers: 1}
+        for made in admin.create_topics([NewTopic(t, n, 1) for t, n in partitions.items()]).values():
+            made.result()
+
+    def ask(self, rate: float, seconds: float) -> Measured:
+        """Requests at an even rate."""
+        consumer = Consumer(
+            {
+                **{"bootstrap.servers": self.brokers, "group.id": "benchmark", "enable.auto.commit": False},
+                **{"fetch.wait.max.ms": 5, "queued.min.messages": 1_000_000},
+            }
         )
+        partitions = [TopicPartition(self.predictions, p) for p in range(PARTITIONS)]
+        ends = [consumer.get_watermark_offsets(p, timeout=10)[1] for p in partitions]
+        consumer.assign(
+            [TopicPartition(p.topic, p.partition, e) for p, e in zip(partitions, ends, strict=True)]
+        )
+        mark, total = uuid4().hex[:8], int(rate * seconds)
+        sent: list[float] = []
+        sender = threading.Thread(target=self._send, args=(mark, rate, total, sent))
+        sender.start()
+        latencies: list[float] = []
+        deadline = time.perf_counter() + seconds + 20
+        start = f'"request_id":"{mark}-'.encode()
+        spaced = f'"request_id": "{mark}-'.encode()
+        while len(latencies) < total and time.perf_counter() < deadline:
+            records = consumer.consume(2_000, 0.02)
+            at = time.perf_counter()
+            for record in records:
+                value = record.value() or b""
+                place = value.find(start)
+                place = place + len(start) if place >= 0 else value.find(spaced) + len(spaced)
+                if place >= len(spaced):
+                    latencies.append(at - sent[int(value[place : value.index(b'"', place)])])
+        sender.join()
+        consumer.close()
+        return Measured(rate, total, sorted(latencies))
+
+    def _send(self, mark: str, rate: float, total: int, sent: list[float]) -> None:
+        producer = Producer({"bootstrap.servers": self.brokers, "linger.ms": 0 if rate <= 2_000 else 2})
+        began = time.perf_counter()
+        while len(sent) < total:
+            due = int((time.perf_counter() - began) * rate) + 1 - len(sent)
+            for _ in range(min(due, total - len(sent))):
+                number = len(sent)
+                listing = self.listings[number % len(self.listings)]
+                message = f'{{"type":"price_request","request_id":"{mark}-{number}","listing":{listing}}}'
+                sent.append(time.perf_counter())
+                producer.produce(self.requests, message, partition=number % PARTITIONS)
+            producer.poll(0)
+            time.sleep(0.0005)
+        producer.flush()
+
+
+def over_http(listings: list[str]) -> Ask:
+    url = f"http://127.0.0.1:{HTTP_PORT}/invocations"
+
+    def price(number: int, due: float) -> float:
+        body = json.dumps({"dataframe_records": [{"listing": listings[number % len(listings)]}]}).encode()
+        asked = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(asked, timeout=60) as answer:  # noqa: S310
+            answer.read()
+        return time.perf_counter() - due
+
+    def ask(rate: float, seconds: float) -> Measured:
+        total, began = int(rate * seconds), time.perf_counter()
+        with ThreadPoolExecutor(64) as clients:
+            pending = []
+            for number in range(total):
+                due = began + number / rate
+                time.sleep(max(0.0, due - time.perf_counter()))
+                pending.append(clients.submit(price, number, due))
+            return Measured(rate, total, sorted(done.result() for done in pending))
+
+    return ask
+
+
+@contextmanager
+def running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[psutil.Process]:
+    """A process and its children, ended with the block."""
+    with log.open("wb") as output:
+        started = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    process = psutil.Process(started.pid)
+    try:
+        yield process
+    finally:
+        for ended in [*process.children(recursive=True), process]:
+            ended.kill()
+        started.wait()
+
+
+def await_answers(ask: Ask, process: psutil.Process, log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            break
+        try:
+            if ask(1, 1).latencies:
+                return
+        except OSError:
+            time.sleep(1)
+    raise SystemExit(f"it does not answer; the end of its log:\n{log.read_text()[-3000:]}")
+
+
+def memory(process: psutil.Process) -> float:
+    """MiB of a process and its children."""
+    return sum(p.memory_info().rss for p in [process, *process.children(recursive=True)]) / 2**20
+
+
+def measure(
+    name: str, ask: Ask, process: psutil.Process, steady: float, seconds: float, rates: tuple[int, ...]
+) -> list[str]:
+    """A row of the table."""
+    ask(steady, WARM_UP_SECONDS)
+    at_rest = ask(steady, seconds)
+    held = memory(process)
+    best: Measured | None = None
+    for rate in (rate for rate in rates if rate > steady):
+        ask(rate, 5)
+        found = ask(rate, SECONDS_A_RATE)
+        print(
+            f"  {name}: {rate}/s, {len(found.latencies)} of {found.asked}, p99 {found.quantile(0.99):.3f} s"
+        )
+        if not found.holds():
+            break
+        best = found
+    highest = f"{best.rate:,.0f}/s" if best else f"below {min(r for r in rates if r > steady):,}/s"
+    if not best and at_rest.holds():
+        highest = f"{steady:,.0f}/s"
+    return [
+        name,
+        f"{steady:g}/s",
+        f"{at_rest.quantile(0.5) * 1000:.1f}",
+        f"{at_rest.quantile(0.99) * 1000:.1f}",
+        f"{at_rest.quantile(1) * 1000:.0f}",
+        f"{len(at_rest.latencies):,} of {at_rest.asked:,}",
+        highest,
+        f"{held:,.0f}",
+    ]
 
 
 def main() -> None:
-    """Read the command line and measure."""
+    """Measure what is asked for and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rate", type=int, default=200, help="requests a second")
-    parser.add_argument("--seconds", type=float, default=60, help="how long to measure")
-    parser.add_argument("--warm-up", type=float, default=20, help="seconds of requests before that")
-    parser.add_argument("--listing", type=Path, help="a JSON file with the listing to ask for")
+    names = ("serving", "micro-batches", "lean consumer", "mlflow models serve")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="whom to measure")
+    parser.add_argument("--steady", type=float, default=500, help="requests a second")
+    parser.add_argument("--steady-http", type=float, default=5, help="the same for mlflow models serve")
+    parser.add_argument("--seconds", type=float, default=60, help="how long the steady rate is measured")
     given = parser.parse_args()
-    listing = json.loads(given.listing.read_text()) if given.listing else LISTING
-    measure(given.rate, given.seconds, given.warm_up, listing)
+    platform = PlatformSettings()
+    environment = {**os.environ, **platform.service_environment()}
+    os.environ.update(platform.service_environment())
+    settings = ServingSettings()
+    version = find_version(settings)
+    table = Table(title=f"version {version} of {settings.registered_model}, {os.cpu_count()} cores")
+    for column in (
+        *("peer", "steady", "p50 ms", "p99 ms", "max ms", "answered", "kept with p99 < 1 s", "MiB"),
+    ):
+        table.add_column(column, justify="right")
+    with tempfile.TemporaryDirectory(prefix="uc-") as name:
+        folder = Path(name)
+        raw = folder / "raw.csv"
+        for _ in generate_listings(raw, 20_000, seed=9):
+            pass
+        listings = [json.dumps(question.listing) for question in read_questions(raw, 2_000)]
+        print(f"listings of {sum(map(len, listings)) / len(listings):.0f} characters on average")
+        ports = count(18_081)
+        for peer in given.only:
+            log = folder / "peer.log"
+            topics = Topics(settings.kafka_bootstrap_servers, listings)
+            port = next(ports)
+            own = environment | {
+                "USEDCARS_REQUESTS_TOPIC": topics.requests,
+                "USEDCARS_PREDICTIONS_TOPIC": topics.predictions,
+                "USEDCARS_TAKEOVERS_TOPIC": topics.takeovers,
+                "USEDCARS_SERVING_GROUP": topics.requests,
+                "USEDCARS_SERVING_PORT": str(port),
+                "USEDCARS_HOME": str(folder / f"home-{port}"),
+            }
+            command = {
+                "serving": [sys.executable, "-m", "streaming_app.serving"],
+                "micro-batches": [sys.executable, str(PEERS / "micro_batches.py")],
+                "lean consumer": [sys.executable, str(PEERS / "lean_consumer.py"), str(raw)],
+                "mlflow models serve": [
+                    *(sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"),
+                    *("--model-uri", f"models:/{settings.registered_model}/{version}"),
+                    *("--port", str(HTTP_PORT)),
+                ],
+            }[peer]
+            is_http = peer == "mlflow models serve"
+            ask = over_http(listings) if is_http else topics.ask
+            steady, rates = (given.steady_http, HTTP_RATES) if is_http else (given.steady, RATES)
+            own["MLFLOW_TRACKING_URI"] = settings.mlflow_tracking_uri
+            own["PYTHONPATH"] = str(Path(__file__).parent.parent)
+            with running(command, own, log) as process:
+                await_answers(ask, process, log)
+                table.add_row(*measure(peer, ask, process, steady, given.seconds, rates))
+    Console(width=140).print(table)
 
 
 if __name__ == "__main__":
