@@ -149,7 +149,9 @@ def answers(requests: DataFrame, model: PipelineModel, model_version: str, gener
     )
     origin = (
         sf.lit(model_version).alias("model_version"),
-        sf.lit(generation).cast("bigint").alias("generation"),
+        # Decimal, because Spark writes whole numbers into the code it generates: each generation would get a
+        # class of its own, which the JVM has not compiled yet.
+        sf.lit(generation).cast("decimal(18, 0)").alias("generation"),
         request["source_partition"].alias("source_partition"),
         request["source_offset"].alias("source_offset"),
         request["requested_at"].alias("requested_at"),

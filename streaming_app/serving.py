@@ -18,7 +18,7 @@ from threading import Event
 
 import structlog
 from kafka.errors import KafkaError
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from streaming_app.application import check_query, end_query, run_application
@@ -28,7 +28,7 @@ from streaming_app.lease import Lease, LeaseLostError
 from streaming_app.model_registry import UnfitModelError, fetch_model, find_version, remember_served
 from streaming_app.output_log import OutputLog, Progress, TopicsError
 from streaming_app.serving_metrics import ServingMetrics
-from streaming_app.serving_query import start_query
+from streaming_app.serving_query import plan_answers, start_query
 from streaming_app.settings import ServingSettings
 from streaming_app.spark_session import start_spark
 from streaming_app.succession import PreparedModel, Succession, flush_producers, prepare_model
@@ -41,7 +41,7 @@ log = structlog.get_logger()
 _AWAY = (KafkaError, OSError)
 _SECONDS_BETWEEN_CHECKS = 0.05
 _SECONDS_TO_BE_ELECTED = 1.0
-_SECONDS_BETWEEN_LOOKS = 2.0
+_SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_BETWEEN_FLOORS = 10.0
 
 
@@ -67,15 +67,27 @@ def serve(settings: ServingSettings, metrics: ServingMetrics, stop: Event, statu
     process = _Process(settings, spark, lease, succession, output_log, takeovers, metrics, stop, status)
     try:
         lease.take_part()
-        for place in count():
+        places = count()
+        while True:
             try:
-                prepared = process.stand_by(prepared, checkpoints)
-                prepared = process.answer(prepared, checkpoints / str(place))
+                planned = process.stand_by(prepared, checkpoints)
+                while True:
+                    prepared = planned.prepared
+                    planned = process.answer(planned, checkpoints / str(next(places)))
             except LeaseLostError:
                 log.warning("lease_lost", now="standing by")
     finally:
         shutil.rmtree(checkpoints, ignore_errors=True)
         lease.give_back()
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A version with its query, ready to be started; planned for the generation that comes next."""
+
+    prepared: PreparedModel
+    generation: int
+    answers: DataFrame
 
 
 @dataclass(frozen=True)
@@ -92,21 +104,42 @@ class _Process:
     stop: Event
     status: Status
 
-    def stand_by(self, prepared: PreparedModel, checkpoints: Path) -> PreparedModel:
+    def stand_by(self, prepared: PreparedModel, checkpoints: Path) -> _Planned:
         """Wait for the lease, warm, with the version that the alias names. Raises StoppedError."""
         self.succession.holds(prepared.served)
-        if self._lease_within(_SECONDS_TO_BE_ELECTED):
-            return prepared  # nobody answers: no time to warm up
-        self.status.not_ready(f"warming up with version {prepared.served.version}")
-        warm_up(
-            self.spark, prepared, self.settings, checkpoints, lambda: self.lease.held() or self.stop.is_set()
-        )
-        while not self._lease_within(_SECONDS_BETWEEN_CHECKS):
+        if not self._lease_within(_SECONDS_TO_BE_ELECTED):  # else nobody answers: no time to warm up
+            self.status.not_ready(f"warming up with version {prepared.served.version}")
+            warm_up(self.spark, prepared, self.settings, checkpoints, self._is_called)
+        planned = self._plan(prepared, self._next_generation())
+        while not self.lease.held():
             self.status.stand_by(prepared.served.name, prepared.served.version)
-            if (successor := self.succession.next()) is not None:
-                prepared = successor
+            if self._lease_within(_SECONDS_BETWEEN_LOOKS):
+                break
+            prepared = self.succession.next() or prepared
+            generation = self._next_generation()
+            if (prepared, generation) != (planned.prepared, planned.generation):
                 self.succession.holds(prepared.served)
-        return prepared
+                planned = self._plan(prepared, generation)
+        return planned
+
+    def _is_called(self) -> bool:
+        return self.lease.held() or self.stop.is_set()
+
+    def _next_generation(self) -> int:
+        """That of the next takeover, as far as it can be known now."""
+        try:
+            former = self.takeovers.last()
+        except (*_AWAY, NotYetError):
+            return NO_GENERATION
+        return 1 + (NO_GENERATION if former is None else former.generation)
+
+    def _plan(self, prepared: PreparedModel, generation: int) -> _Planned:
+        version = prepared.served.version
+        return _Planned(
+            prepared,
+            generation,
+            plan_answers(self.spark, prepared.model, version, generation, self.settings),
+        )
 
     def _lease_within(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -115,28 +148,22 @@ class _Process:
                 raise StoppedError
         return self.lease.held()
 
-    def answer(self, prepared: PreparedModel, checkpoint: Path) -> PreparedModel:
+    def answer(self, planned: _Planned, checkpoint: Path) -> _Planned:
         """Answer with one version until its successor is prepared, and stop for it.
 
         Raises StoppedError, LeaseLostError, and QueryFailedError when the query ends by itself.
         """
-        served = prepared.served
+        served = planned.prepared.served
         # A process that was killed here may have a JVM left that answers on for a moment.
         left = partial(clear_left_checkpoints, self.settings.checkpoint_folder)
         wait_for(left, self.stop, (), longest_pause=0.25)
         former = wait_for(self.takeovers.last, self.stop, _AWAY, longest_pause=0.25)
         progress = wait_for(partial(self.output_log.resume, former), self.stop, _AWAY, longest_pause=0.25)
-        takeover = _takeover(self.settings, prepared, former, progress)
+        takeover = _takeover(self.settings, planned.prepared, former, progress)
         self.lease.put_down(takeover)
-        query = start_query(
-            self.spark,
-            prepared.model,
-            served.version,
-            takeover.generation,
-            self.settings,
-            progress.next_offsets,
-            checkpoint,
-        )
+        if takeover.generation != planned.generation:
+            planned = self._plan(planned.prepared, takeover.generation)
+        query = start_query(planned.answers, self.settings, progress.next_offsets, checkpoint)
         try:
             log.info(
                 "serving",
@@ -151,7 +178,7 @@ class _Process:
             self.status.serve(served.name, served.version)
             self.status.ready()
             self.succession.holds(served)
-            successor = self._await_successor(query)
+            successor = self._plan(self._await_successor(query), takeover.generation + 1)
         except BaseException:
             self.status.not_ready("stopping")
             end_query(self.spark, query, partial(flush_producers, self.spark))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from pyspark.ml import PipelineModel
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
@@ -78,30 +78,38 @@ def check_model(
         )
 
 
-def start_query(
+def plan_answers(
     spark: SparkSession,
     model: PipelineModel,
     model_version: str,
     generation: int,
+    settings: ServingSettings,
+) -> DataFrame:
+    """The query up to the moment of its start: what to answer to requests yet to be read."""
+    requests = (
+        spark.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
+        .option("subscribe", settings.requests_topic)
+        .options(**_CONSUMER)
+        .load()
+    )
+    return answers(requests_to_answer(requests, settings.max_message_bytes), model, model_version, generation)
+
+
+def start_query(
+    planned: DataFrame,
     settings: ServingSettings,
     starting_offsets: Mapping[int, int],
     checkpoint: Path,
 ) -> StreamingQuery:
     """Start to answer the requests from `starting_offsets` (partition to offset) on.
 
-    Needs a Spark core for each partition of the requests topic, as long as it runs.
+    `checkpoint` is a new folder. Needs a Spark core for each partition of the requests topic, as long as it
+    runs.
     """
-    requests = (
-        spark.readStream.format("kafka")
-        .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
-        .option("subscribe", settings.requests_topic)
-        .option("startingOffsets", _offsets_json(settings.requests_topic, starting_offsets.items()))
-        .options(**_CONSUMER)
-        .load()
-    )
+    _write_starting_offsets(checkpoint, settings.requests_topic, starting_offsets.items())
     writer = (
-        answers(requests_to_answer(requests, settings.max_message_bytes), model, model_version, generation)
-        .writeStream.queryName("serving")
+        planned.writeStream.queryName("serving")
         .format("kafka")
         .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
         .option("topic", settings.predictions_topic)
@@ -114,5 +122,13 @@ def start_query(
     return trigger(realTime=settings.serving_batch_duration).start()
 
 
-def _offsets_json(topic: str, offsets: Iterable[tuple[int, int]]) -> str:
-    return json.dumps({topic: {str(partition): offset for partition, offset in offsets}})
+def _write_starting_offsets(checkpoint: Path, topic: str, offsets: Iterable[tuple[int, int]]) -> None:
+    """Say where the query begins in its checkpoint, where Spark's Kafka source keeps it.
+
+    The option startingOffsets would have to be known when the plan is made, which takes a quarter of a second
+    that requests would wait.
+    """
+    file = checkpoint / "sources" / "0" / "0"  # of KafkaSourceInitialOffsetWriter: a zero byte, v1, JSON
+    file.parent.mkdir(parents=True)
+    document = json.dumps({topic: {str(partition): offset for partition, offset in offsets}})
+    file.write_bytes(b"\0v1\n" + document.encode())

@@ -16,7 +16,7 @@ from kafka.structs import TopicPartition
 from pyspark.sql import SparkSession
 
 from streaming_app.application import check_query
-from streaming_app.serving_query import start_query
+from streaming_app.serving_query import plan_answers, start_query
 from streaming_app.settings import ServingSettings
 from streaming_app.succession import PreparedModel, flush_producers
 from streaming_app.takeovers import NO_GENERATION
@@ -87,11 +87,11 @@ def _round(
         message = {"type": "price_request", "request_id": f"warm-up-{number}", "listing": listing}
         producer.send(scratch.requests_topic, json.dumps(message).encode(), partition=number % len(asked))
     producer.flush()
+    planned = plan_answers(spark, prepared.model, prepared.served.version, NO_GENERATION, scratch)
     began = time.monotonic()
     first: float | None = None
-    offsets = {partition.partition: end for partition, end in asked.items()}
     query = start_query(
-        spark, prepared.model, prepared.served.version, NO_GENERATION, scratch, offsets, checkpoint
+        planned, scratch, {partition.partition: end for partition, end in asked.items()}, checkpoint
     )
     try:
         while not over() and time.monotonic() - began < _SECONDS_A_ROUND:
