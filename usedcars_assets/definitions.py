@@ -13,6 +13,7 @@ from usedcars_assets.registry.registered_model import registered_model
 from usedcars_assets.registry.sensors import mlflow_after_cancellation, mlflow_after_failure
 from usedcars_assets.registry.training_export import training_export
 from usedcars_assets.resources.configured import configured_resources
+from usedcars_assets.rollout.promotion_ledger import new_ledger_entries, promotion_ledger
 from usedcars_assets.rollout.serving_rollout import serving_rollout
 from usedcars_assets.training.checks import model_checks
 from usedcars_assets.training.members import MEMBER_ASSETS
@@ -29,11 +30,17 @@ defs = Definitions(
         registered_model,
         training_export,
         serving_rollout,
+        promotion_ledger,
     ],
     asset_checks=[feature_checks, model_checks],
     jobs=[training, retraining, reproduction],
     schedules=[nightly_retraining],
-    sensors=[incoming_batches, mlflow_after_failure, mlflow_after_cancellation],
+    sensors=[
+        incoming_batches,
+        mlflow_after_failure,
+        mlflow_after_cancellation,
+        new_ledger_entries,
+    ],
     executor=threads_executor,
     resources=configured_resources(),
 )

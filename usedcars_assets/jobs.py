@@ -22,7 +22,11 @@ from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import end_mlflow_on_run_finished
 from usedcars_assets.settings import settings
 
-_FROM_FEATURES = AssetSelection.assets("train_features", "test_features", "feature_pipeline").downstream()
+_AFTER_THE_ROLLOUT = AssetSelection.assets("serving_rollout").downstream(include_self=False)
+_FROM_FEATURES = (
+    AssetSelection.assets("train_features", "test_features", "feature_pipeline").downstream()
+    - _AFTER_THE_ROLLOUT
+)
 _TAGS = {TRAINING_TAG: "true"}
 
 training = define_asset_job(

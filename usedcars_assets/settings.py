@@ -35,6 +35,11 @@ class Settings(BaseSettings):
     kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers: host:port, …")
     requests_topic: str = Field("usedcars.requests", description="Topic of price requests.")
     predictions_topic: str = Field("usedcars.predictions", description="Topic of answers.")
+    live_metrics_topic: str = Field("usedcars.live-metrics", description="Topic of the live metrics.")
+    takeovers_topic: str = Field("usedcars.takeovers", description="Topic of who began to answer.")
+    promotions_topic: str = Field(
+        "usedcars.promotions", description="Topic of registrations, rollouts and rollbacks, kept for good."
+    )
 
     deployment: Literal["supervisor"] = Field("supervisor", description="What runs serving.")
     supervisor_socket: str = Field(
@@ -45,6 +50,10 @@ class Settings(BaseSettings):
     )
     rollout_timeout_seconds: float = Field(
         300, gt=0, description="How long the rollout waits for answers of a version."
+    )
+
+    ledger_interval_seconds: int = Field(
+        30, ge=1, description="How often the ledger is looked at for the asset promotion_ledger."
     )
 
     sensor_interval_seconds: int = Field(10, ge=1, description="How often incoming/ is looked at.")

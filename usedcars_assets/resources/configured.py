@@ -49,5 +49,8 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
             bootstrap_servers=values.kafka_bootstrap_servers,
             requests=values.requests_topic,
             predictions=values.predictions_topic,
+            live_metrics=values.live_metrics_topic,
+            takeovers=values.takeovers_topic,
+            promotions=values.promotions_topic,
         ),
     }
