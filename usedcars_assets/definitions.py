@@ -13,6 +13,7 @@ from usedcars_assets.registry.registered_model import registered_model
 from usedcars_assets.registry.sensors import mlflow_after_cancellation, mlflow_after_failure
 from usedcars_assets.registry.training_export import training_export
 from usedcars_assets.resources.configured import configured_resources
+from usedcars_assets.rollout.live_metrics import live_metrics, live_metrics_windows
 from usedcars_assets.rollout.promotion_ledger import new_ledger_entries, promotion_ledger
 from usedcars_assets.rollout.serving_rollout import serving_rollout
 from usedcars_assets.training.checks import model_checks
@@ -31,6 +32,7 @@ defs = Definitions(
         training_export,
         serving_rollout,
         promotion_ledger,
+        live_metrics,
     ],
     asset_checks=[feature_checks, model_checks],
     jobs=[training, retraining, reproduction],
@@ -40,6 +42,7 @@ defs = Definitions(
         mlflow_after_failure,
         mlflow_after_cancellation,
         new_ledger_entries,
+        live_metrics_windows,
     ],
     executor=threads_executor,
     resources=configured_resources(),

@@ -56,6 +56,13 @@ class Settings(BaseSettings):
         30, ge=1, description="How often the ledger is looked at for the asset promotion_ledger."
     )
 
+    live_metrics_interval_seconds: int = Field(
+        60, ge=1, description="How often the live metrics are told in Dagster and MLflow."
+    )
+    live_metrics_settled_seconds: float = Field(
+        60, ge=0, description="A window is told so long after its end: its last prices are then in."
+    )
+
     sensor_interval_seconds: int = Field(10, ge=1, description="How often incoming/ is looked at.")
     claim_timeout_seconds: float = Field(
         300, gt=0, description="After this time a claim whose run never appeared is void."
