@@ -44,6 +44,12 @@ retraining = define_asset_job(
     hooks={end_mlflow_on_run_finished},
 )
 
+comparison = define_asset_job(
+    "comparison",
+    selection=AssetSelection.assets("live_comparison"),
+    description="The version in service against the former one on live requests; rolls back by evidence.",
+)
+
 
 @schedule(
     job=retraining,

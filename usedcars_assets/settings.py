@@ -1,6 +1,7 @@
 """Addresses and limits of the code location, read from the environment once."""
 
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -61,6 +62,28 @@ class Settings(BaseSettings):
     )
     live_metrics_settled_seconds: float = Field(
         60, ge=0, description="A window is told so long after its end: its last prices are then in."
+    )
+
+    rollback: bool = Field(
+        True, description="Whether the former version is put back when the one in service is worse."
+    )
+    rollback_margin: float = Field(
+        0.02, ge=0, description="How much larger than the former version's the live error may be, a fraction."
+    )
+    rollback_confidence: float = Field(
+        0.99, gt=0.5, lt=1, description="How sure it must be that the version is worse, over all looks."
+    )
+    rollback_least_pairs: int = Field(
+        200, ge=2, description="Fewer cars priced in service and with a set price decide nothing."
+    )
+    rollback_most_messages: int = Field(
+        1_000_000, ge=1, description="Messages after a rollout by which its version is judged."
+    )
+    rollback_interval_seconds: int = Field(
+        60, ge=1, description="How often it is looked whether there is new live evidence."
+    )
+    spark_jars: Path = Field(
+        Path(".usedcars/jars/spark-kafka"), description="Folder with the Kafka connector jars for Spark."
     )
 
     sensor_interval_seconds: int = Field(10, ge=1, description="How often incoming/ is looked at.")

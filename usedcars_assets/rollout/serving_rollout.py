@@ -52,6 +52,13 @@ def serving_rollout(
         client = mlflow.client()
         serving = deployment.connect()
         context.log.info(serving.describe())
+        told = client.get_model_version(registered_model.name, version).tags.get("rollout", "")
+        if told.startswith("rolled back"):
+            raise Failure(
+                f"Version {version} was {told}: it is not rolled out again. If it should be, remove its tag "
+                "rollout in MLflow first.",
+                allow_retries=False,
+            )
         previous = version_with_alias(client, registered_model.name, mlflow.serving_alias)
         untold: list[str] = []
 
