@@ -111,14 +111,15 @@ def topics(settings: PlatformSettings) -> dict[str, int]:
         settings.predictions_topic: settings.request_partitions,
         settings.live_metrics_topic: 1,
         settings.takeovers_topic: 1,
+        settings.promotions_topic: 1,
         f"{settings.warm_up_topic}-requests": settings.request_partitions,
         f"{settings.warm_up_topic}-predictions": settings.request_partitions,
     }
 
 
 def _retention(settings: PlatformSettings, topic: str) -> dict[str, str]:
-    """Takeovers, a record each, are kept for good; what a standby warms up with for an hour."""
-    if topic == settings.takeovers_topic:
+    """Takeovers and promotions are kept for good, what a standby warms up with for an hour."""
+    if topic in (settings.takeovers_topic, settings.promotions_topic):
         return {"retention.ms": "-1"}
     return {"retention.ms": "3600000"} if topic.startswith(f"{settings.warm_up_topic}-") else {}
 

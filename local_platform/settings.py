@@ -70,6 +70,9 @@ class PlatformSettings(BaseSettings):
     predictions_topic: str = Field(default="usedcars.predictions", description="answers")
     live_metrics_topic: str = Field(default="usedcars.live-metrics", description="figures of each window")
     takeovers_topic: str = Field(default="usedcars.takeovers", description="who began to answer, and when")
+    promotions_topic: str = Field(
+        default="usedcars.promotions", description="registrations, rollouts and rollbacks of versions"
+    )
     warm_up_topic: str = Field(
         default="usedcars.warm-up", description="begin of the names of two topics on which a standby warms up"
     )
@@ -177,6 +180,7 @@ class PlatformSettings(BaseSettings):
             "USEDCARS_PREDICTIONS_TOPIC": self.predictions_topic,
             "USEDCARS_LIVE_METRICS_TOPIC": self.live_metrics_topic,
             "USEDCARS_TAKEOVERS_TOPIC": self.takeovers_topic,
+            "USEDCARS_PROMOTIONS_TOPIC": self.promotions_topic,
             "USEDCARS_WARM_UP_REQUESTS_TOPIC": f"{self.warm_up_topic}-requests",
             "USEDCARS_WARM_UP_PREDICTIONS_TOPIC": f"{self.warm_up_topic}-predictions",
             "USEDCARS_MLFLOW_TRACKING_URI": self.url("mlflow"),

@@ -7,11 +7,16 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from kafka.errors import KafkaError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from streaming_app.client import NoAnswerError, PriceClient, live_metrics
+from streaming_app.ledger import read_ledger
 from streaming_app.settings import KafkaSettings
+from streaming_app.waiting import NotYetError
 
-app = typer.Typer(help="Ask for prices, set them, watch the live metrics.", no_args_is_help=True)
+app = typer.Typer(help="Ask for prices, set them, watch live metrics, list the ledger.", no_args_is_help=True)
 
 
 @app.command()
@@ -63,6 +68,32 @@ def watch() -> None:
         raise typer.Exit(0) from None
 
 
+@app.command()
+def ledger(
+    last: Annotated[int, typer.Option(help="how many of the newest entries", min=1)] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="a line of JSON an entry")] = False,
+) -> None:
+    """List what became of each version: registrations, rollouts, takeovers and rollbacks."""
+    try:
+        entries = read_ledger(KafkaSettings(), last)
+    except (NotYetError, KafkaError) as error:
+        _fail(_reason(error))
+    if as_json:
+        for entry in entries:
+            typer.echo(json.dumps(entry))
+        return
+    table = Table("time", "what", "outcome", "version", "former", "s", "reason", "by", box=None)
+    for entry in entries:
+        seconds, cells = entry.get("seconds"), ("at", "kind", "outcome", "version", "former")
+        table.add_row(
+            *(escape(str(entry.get(name) or "")) for name in cells),
+            "" if seconds is None else f"{seconds:.1f}",
+            escape(str(entry.get("reason") or "")),
+            escape(str(entry.get("run_id") or "")[:20]),
+        )
+    Console().print(table)
+
+
 def _line(figures: dict[str, Any]) -> str:
     def number(name: str, form: str) -> str:
         value = figures.get(name)
@@ -76,7 +107,7 @@ def _line(figures: dict[str, Any]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, NoAnswerError):
+    if isinstance(error, NoAnswerError | NotYetError):
         return str(error)
     return (
         f"Kafka at {KafkaSettings().kafka_bootstrap_servers} does not answer ({type(error).__name__}): "

@@ -21,6 +21,10 @@ class KafkaSettings(BaseSettings):
     takeovers_topic: str = Field(
         "usedcars.takeovers", description="topic, of one partition, of who began to answer, and from where on"
     )
+    promotions_topic: str = Field(
+        "usedcars.promotions",
+        description="topic, of one partition, of registrations, rollouts and rollbacks",
+    )
 
 
 class ApplicationSettings(KafkaSettings):

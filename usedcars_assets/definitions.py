@@ -8,11 +8,14 @@ from usedcars_assets.features.tables import feature_tables
 from usedcars_assets.ingestion.batches import raw_listings
 from usedcars_assets.ingestion.cleaned_listings import cleaned_listings
 from usedcars_assets.ingestion.sensor import incoming_batches
-from usedcars_assets.jobs import nightly_retraining, retraining, training
+from usedcars_assets.jobs import comparison, nightly_retraining, retraining, training
 from usedcars_assets.registry.registered_model import registered_model
 from usedcars_assets.registry.sensors import mlflow_after_cancellation, mlflow_after_failure
 from usedcars_assets.registry.training_export import training_export
 from usedcars_assets.resources.configured import configured_resources
+from usedcars_assets.rollout.live_comparison import live_comparison, live_evidence
+from usedcars_assets.rollout.live_metrics import live_metrics, live_metrics_windows
+from usedcars_assets.rollout.promotion_ledger import new_ledger_entries, promotion_ledger
 from usedcars_assets.rollout.serving_rollout import serving_rollout
 from usedcars_assets.training.checks import model_checks
 from usedcars_assets.training.members import MEMBER_ASSETS
@@ -29,11 +32,21 @@ defs = Definitions(
         registered_model,
         training_export,
         serving_rollout,
+        promotion_ledger,
+        live_metrics,
+        live_comparison,
     ],
     asset_checks=[feature_checks, model_checks],
-    jobs=[training, retraining, reproduction],
+    jobs=[training, retraining, reproduction, comparison],
     schedules=[nightly_retraining],
-    sensors=[incoming_batches, mlflow_after_failure, mlflow_after_cancellation],
+    sensors=[
+        incoming_batches,
+        mlflow_after_failure,
+        mlflow_after_cancellation,
+        new_ledger_entries,
+        live_metrics_windows,
+        live_evidence,
+    ],
     executor=threads_executor,
     resources=configured_resources(),
 )

@@ -22,7 +22,11 @@ from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import end_mlflow_on_run_finished
 from usedcars_assets.settings import settings
 
-_FROM_FEATURES = AssetSelection.assets("train_features", "test_features", "feature_pipeline").downstream()
+_AFTER_THE_ROLLOUT = AssetSelection.assets("serving_rollout").downstream(include_self=False)
+_FROM_FEATURES = (
+    AssetSelection.assets("train_features", "test_features", "feature_pipeline").downstream()
+    - _AFTER_THE_ROLLOUT
+)
 _TAGS = {TRAINING_TAG: "true"}
 
 training = define_asset_job(
@@ -38,6 +42,12 @@ retraining = define_asset_job(
     description="A new model from the batches that are cleaned already, with its own window and parameters.",
     tags=_TAGS,
     hooks={end_mlflow_on_run_finished},
+)
+
+comparison = define_asset_job(
+    "comparison",
+    selection=AssetSelection.assets("live_comparison"),
+    description="The version in service against the former one on live requests; rolls back by evidence.",
 )
 
 

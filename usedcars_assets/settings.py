@@ -1,6 +1,7 @@
 """Addresses and limits of the code location, read from the environment once."""
 
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -35,6 +36,11 @@ class Settings(BaseSettings):
     kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers: host:port, …")
     requests_topic: str = Field("usedcars.requests", description="Topic of price requests.")
     predictions_topic: str = Field("usedcars.predictions", description="Topic of answers.")
+    live_metrics_topic: str = Field("usedcars.live-metrics", description="Topic of the live metrics.")
+    takeovers_topic: str = Field("usedcars.takeovers", description="Topic of who began to answer.")
+    promotions_topic: str = Field(
+        "usedcars.promotions", description="Topic of registrations, rollouts and rollbacks, kept for good."
+    )
 
     deployment: Literal["supervisor"] = Field("supervisor", description="What runs serving.")
     supervisor_socket: str = Field(
@@ -46,6 +52,39 @@ class Settings(BaseSettings):
     )
     rollout_timeout_seconds: float = Field(
         300, gt=0, description="How long the rollout waits for answers of a version."
+    )
+
+    ledger_interval_seconds: int = Field(
+        30, ge=1, description="How often the ledger is looked at for the asset promotion_ledger."
+    )
+
+    live_metrics_interval_seconds: int = Field(
+        60, ge=1, description="How often the live metrics are told in Dagster and MLflow."
+    )
+    live_metrics_settled_seconds: float = Field(
+        60, ge=0, description="A window is told so long after its end: its last prices are then in."
+    )
+
+    rollback: bool = Field(
+        True, description="Whether the former version is put back when the one in service is worse."
+    )
+    rollback_margin: float = Field(
+        0.02, ge=0, description="How much larger than the former version's the live error may be, a fraction."
+    )
+    rollback_confidence: float = Field(
+        0.99, gt=0.5, lt=1, description="How sure it must be that the version is worse, over all looks."
+    )
+    rollback_least_pairs: int = Field(
+        200, ge=2, description="Fewer cars priced in service and with a set price decide nothing."
+    )
+    rollback_most_messages: int = Field(
+        1_000_000, ge=1, description="Messages after a rollout by which its version is judged."
+    )
+    rollback_interval_seconds: int = Field(
+        60, ge=1, description="How often it is looked whether there is new live evidence."
+    )
+    spark_jars: Path = Field(
+        Path(".usedcars/jars/spark-kafka"), description="Folder with the Kafka connector jars for Spark."
     )
 
     sensor_interval_seconds: int = Field(10, ge=1, description="How often incoming/ is looked at.")

@@ -16,6 +16,8 @@ from usedcars_assets.references import RegisteredVersion, StackedModel
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.resources.spark import SharedSpark
+from usedcars_assets.resources.topics import Topics
+from usedcars_assets.rollout.ledger import Entry, write_entry
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -40,6 +42,7 @@ def registered_model(
     spark: SharedSpark,
     lake: Lake,
     mlflow: MlflowTracking,
+    topics: Topics,
 ) -> Output[RegisteredVersion]:
     """Logs the artefact to the training's MLflow run and registers it."""
     training = stacked_model.training
@@ -59,6 +62,11 @@ def registered_model(
             fingerprints=fingerprints,
         )
         write_trained(lake, trained)
+        entry = Entry(
+            kind="registration", outcome="done", model=name, version=version, run_id=context.run.run_id
+        )
+        if problem := write_entry(topics, entry):
+            context.log.warning(problem)
         experiment_id = mlflow.experiment_id()
     reference = RegisteredVersion(
         training=training, name=name, version=version, input_example=stacked_model.input_example

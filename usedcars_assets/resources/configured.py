@@ -20,6 +20,7 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
         user=values.hdfs_user,
         timeout_seconds=values.hdfs_timeout_seconds,
     )
+    connector = sorted(str(jar.absolute()) for jar in values.spark_jars.glob("*.jar"))
     return {
         "lake": lake,
         "io_manager": ReferenceIOManager(lake=lake),
@@ -31,6 +32,14 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
             executor_cores=values.spark_executor_cores,
             hdfs_user=values.hdfs_user,
             lake_uri=values.lake_uri,
+        ),
+        # Small, beside a training: it prices some thousand listings.
+        "kafka_spark": SharedSpark(
+            master=values.spark_master,
+            driver_memory="1g",
+            hdfs_user=values.hdfs_user,
+            lake_uri=values.lake_uri,
+            spark_config={"spark.jars": ",".join(connector)} if connector else {},
         ),
         "mlflow": MlflowTracking(
             tracking_uri=values.mlflow_tracking_uri,
@@ -49,5 +58,8 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
             bootstrap_servers=values.kafka_bootstrap_servers,
             requests=values.requests_topic,
             predictions=values.predictions_topic,
+            live_metrics=values.live_metrics_topic,
+            takeovers=values.takeovers_topic,
+            promotions=values.promotions_topic,
         ),
     }

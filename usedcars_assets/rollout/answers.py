@@ -25,7 +25,7 @@ class Answers:
     def __init__(self, topics: Topics) -> None:
         from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-        servers = [server.strip() for server in topics.bootstrap_servers.split(",")]
+        servers = topics.servers
         self._topics = topics
         self._consumer = KafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False)
         try:

@@ -202,6 +202,7 @@ class Room:
         self.folder, self.port = folder, port
         self.requests, self.predictions = f"requests-{mark}", f"predictions-{mark}"
         self.live_metrics, self.takeovers = f"live-metrics-{mark}", f"takeovers-{mark}"
+        self.promotions = f"promotions-{mark}"
         self.environment = {
             **os.environ,
             **environment,
@@ -210,6 +211,7 @@ class Room:
             "USEDCARS_PREDICTIONS_TOPIC": self.predictions,
             "USEDCARS_LIVE_METRICS_TOPIC": self.live_metrics,
             "USEDCARS_TAKEOVERS_TOPIC": self.takeovers,
+            "USEDCARS_PROMOTIONS_TOPIC": self.promotions,
             **{f"USEDCARS_WARM_UP_{name}_TOPIC": f"warm-up-{name}-{mark}" for name in WARM_UP_TOPICS},
             "USEDCARS_SERVING_GROUP": f"serving-{mark}",
         }
@@ -224,6 +226,7 @@ class Room:
             self.predictions: predictions,
             self.live_metrics: 1,
             self.takeovers: 1,
+            self.promotions: 1,
             **{self.environment[f"USEDCARS_WARM_UP_{name}_TOPIC"]: requests for name in WARM_UP_TOPICS},
         }
         missing = set(partitions) - set(admin.list_topics())

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from dagster import Failure, build_asset_context
+from dagster import DagsterInstance, Failure, SensorResult, build_asset_context, build_sensor_context
 from kafka.admin import KafkaAdminClient, NewTopic
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -20,6 +20,8 @@ from usedcars_assets.references import RegisteredVersion, Rollout, Training
 from usedcars_assets.resources.deployment import ServingDeployment
 from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.resources.topics import Topics
+from usedcars_assets.rollout.ledger import Entry, read_promotions
+from usedcars_assets.rollout.promotion_ledger import new_ledger_entries, promotion_ledger
 from usedcars_assets.rollout.serving_rollout import RolloutConfig, serving_rollout
 from usedcars_assets.settings import Settings
 
@@ -73,10 +75,14 @@ class Service:
             bootstrap_servers=values.kafka_bootstrap_servers,
             requests=f"{name}.requests",
             predictions=f"{name}.predictions",
+            live_metrics=f"{name}.live-metrics",
+            takeovers=f"{name}.takeovers",
+            promotions=f"{name}.promotions",
         )
         admin = KafkaAdminClient(bootstrap_servers=values.kafka_bootstrap_servers)
         names = (self.topics.requests, self.topics.predictions)
-        admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1) for topic in names])
+        ledger = (self.topics.promotions, self.topics.takeovers)
+        admin.create_topics([NewTopic(topic, 1, 1) for topic in (*names, *ledger)], wait_for_metadata=True)
         admin.close()
         self.mlflow = tracking(values.mlflow_tracking_uri, name)
         self.client: MlflowClient = self.mlflow.client()
@@ -128,6 +134,12 @@ class Service:
         assert isinstance(found.value, Rollout)
         return found.value
 
+    def other_topics(self, **instead: str) -> Topics:
+        return Topics(**{name: getattr(self.topics, name) for name in Topics.model_fields} | instead)
+
+    def ledger(self) -> list[Entry]:
+        return read_promotions(self.topics)
+
     def served(self) -> str | None:
         try:
             return str(self.client.get_model_version_by_alias(self.name, "serving").version)
@@ -162,6 +174,14 @@ def test_a_version_is_in_service_once_it_has_answered(service: Service) -> None:
     assert (second.version, second.previous, service.served()) == ("2", "1", "2")
     assert second.seconds_to_first_answer > 0
     assert service.client.get_model_version(service.name, "2").tags["rollout"] == "served"
+    told = service.ledger()
+    assert [(entry.kind, entry.outcome, entry.version, entry.former) for entry in told] == [
+        ("rollout", "begun", "1", None),
+        ("rollout", "answered", "1", None),
+        ("rollout", "begun", "2", "1"),
+        ("rollout", "answered", "2", "1"),
+    ]
+    assert told[-1].seconds == second.seconds_to_first_answer
 
 
 @pytest.mark.parametrize(
@@ -186,6 +206,9 @@ def test_a_version_that_does_not_answer_gives_way_to_the_one_before(
     assert told.endswith("Version 1 is back and answers.")
     assert service.served() == "1"
     assert service.client.get_model_version(service.name, bad).tags["rollout"].startswith("failed: ")
+    last = service.ledger()[-1]
+    assert (last.kind, last.outcome, last.version, last.former) == ("rollout", "undone", bad, "1")
+    assert reason in last.reason
 
 
 def test_a_first_version_that_does_not_answer_leaves_serving_waiting(service: Service) -> None:
@@ -202,6 +225,33 @@ def test_a_rollout_sees_to_it_that_the_standby_runs_too(service: Service) -> Non
     assert "serving is RUNNING and serving-standby is RUNNING" in serving.describe()
 
 
+def test_a_rollout_that_the_ledger_can_not_tell_of_stays(service: Service) -> None:
+    without_ledger = service.other_topics(promotions="no-such-topic")
+    assert service.roll_out(service.register(), topics=without_ledger).version == "1"
+    assert service.served() == "1"
+    assert service.ledger() == []
+
+
+def test_the_ledger_is_an_asset_that_is_renewed_when_there_are_new_entries(
+    service: Service, instance: DagsterInstance
+) -> None:
+    def look(cursor: str | None) -> SensorResult:
+        context = build_sensor_context(instance=instance, cursor=cursor)
+        found: Any = new_ledger_entries(context, topics=service.topics)
+        assert isinstance(found, SensorResult)
+        return found
+
+    service.roll_out(service.register())
+    first = look(None)
+    (shown,) = first.asset_events
+    assert shown.asset_key == promotion_ledger.key
+    assert shown.metadata["rollouts_answered"].value == 1
+    assert "| rollout | answered | 1 |" in str(shown.metadata["newest"].value)
+    again = look(first.cursor)
+    assert (again.asset_events, again.cursor) == ([], None)
+    assert again.skip_reason is not None
+
+
 def test_without_supervisor_nothing_is_touched(service: Service) -> None:
     away = ServingDeployment(supervisor_socket="/nowhere/supervisor.sock", serving_urls=[])
     with pytest.raises(Failure) as caught:
@@ -211,7 +261,7 @@ def test_without_supervisor_nothing_is_touched(service: Service) -> None:
 
 
 def test_without_kafka_nothing_is_touched(service: Service) -> None:
-    away = Topics(bootstrap_servers="127.0.0.1:9", requests="r", predictions="p")
+    away = service.other_topics(bootstrap_servers="127.0.0.1:9")
     with pytest.raises(Failure) as caught:
         service.roll_out(service.register(), topics=away)
     assert str(caught.value.description).startswith("Kafka does not answer while rolling out version 1")

@@ -1,0 +1,71 @@
+"""The promotion ledger: what became of each version, and which process answered with it.
+
+The topic of promotions tells of registrations, rollouts and rollbacks, the topic of takeovers of the rest.
+"""
+
+import json
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from typing import Any
+
+from kafka import KafkaConsumer
+from kafka.structs import TopicPartition
+
+from streaming_app.settings import KafkaSettings
+from streaming_app.takeovers import Takeover, TakeoverLog
+from streaming_app.waiting import NotYetError
+
+_READ_SECONDS = 20.0
+
+
+def read_ledger(settings: KafkaSettings, last: int) -> list[dict[str, Any]]:
+    """The last entries, the oldest first, with the same fields each.
+
+    at (ISO 8601, UTC), kind (registration, rollout, rollback, takeover), outcome (done, begun, answered,
+    undone), model, version, former (the version before), reason, seconds (until the version answered), run_id
+    (Dagster's; the process of a takeover), evidence (numbers).
+    Raises NotYetError when a topic is missing or not delivered, kafka.errors.KafkaError when Kafka is away.
+    """
+    with closing(TakeoverLog(settings)) as log:
+        takeovers = [_takeover(takeover) for takeover in log.new()]
+    found = sorted([*takeovers, *_promotions(settings)], key=lambda entry: str(entry["at"]))
+    return found[-last:]
+
+
+def _takeover(takeover: Takeover) -> dict[str, Any]:
+    return {
+        "kind": "takeover",
+        "outcome": "done",
+        "model": takeover.model,
+        "version": takeover.version,
+        "former": None,
+        "reason": f"generation {takeover.generation}",
+        "seconds": None,
+        "run_id": takeover.instance,
+        "evidence": {},
+        "at": takeover.began_at,
+    }
+
+
+def _promotions(settings: KafkaSettings) -> Iterable[dict[str, Any]]:
+    topic = settings.promotions_topic
+    consumer = KafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False)
+    with closing(consumer):
+        if not consumer.partitions_for_topic(topic):
+            raise NotYetError(f"Kafka has no topic {topic} yet")
+        partition = TopicPartition(topic, 0)
+        consumer.assign([partition])
+        end = int(consumer.end_offsets([partition])[partition])
+        consumer.seek(partition, int(consumer.beginning_offsets([partition])[partition]))
+        deadline = time.monotonic() + _READ_SECONDS
+        while int(consumer.position(partition)) < end:
+            if time.monotonic() > deadline:
+                raise NotYetError(f"Kafka does not deliver {topic}")
+            for record in consumer.poll(timeout_ms=200).get(partition, ()):
+                try:
+                    entry = json.loads(record.value)
+                except (ValueError, TypeError):  # not the platform's
+                    continue
+                if isinstance(entry, dict) and "at" in entry:
+                    yield entry

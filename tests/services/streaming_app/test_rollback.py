@@ -1,0 +1,219 @@
+"""A version that is worse on live requests gives way to the one before it: real serving, Kafka and MLflow."""
+
+import json
+import math
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from dagster import (
+    DagsterInstance,
+    Failure,
+    SensorResult,
+    build_asset_context,
+    build_sensor_context,
+    instance_for_test,
+    materialize,
+)
+
+from usedcars_assets.references import RegisteredVersion, Training
+from usedcars_assets.resources.deployment import ServingDeployment
+from usedcars_assets.resources.mlflow import MlflowTracking
+from usedcars_assets.resources.spark import SharedSpark
+from usedcars_assets.resources.topics import Topics
+from usedcars_assets.rollout.ledger import read_promotions
+from usedcars_assets.rollout.live_comparison import ComparisonConfig, live_comparison, live_evidence
+from usedcars_assets.rollout.serving_rollout import RolloutConfig, serving_rollout
+
+pytestmark = pytest.mark.services
+
+CARS = 250
+SUPERVISOR = """
+[supervisord]
+nodaemon=true
+logfile={folder}/supervisord.log
+pidfile={folder}/supervisord.pid
+[unix_http_server]
+file={folder}/s.sock
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+[program:serving]
+command={python} -m streaming_app.serving
+autostart=false
+stopasgroup=true
+killasgroup=true
+stdout_logfile={folder}/serving.log
+redirect_stderr=true
+"""
+
+
+class Platform:
+    """A serving process under Supervisor, its topics and model, and the assets that drive it."""
+
+    def __init__(self, room: Any, registry: Any, folder: Path, instance: DagsterInstance) -> None:
+        self.room, self.registry, self.instance = room, registry, instance
+        self.name = str(room.environment["USEDCARS_REGISTERED_MODEL"])
+        self.topics = Topics(
+            bootstrap_servers=room.brokers,
+            requests=room.requests,
+            predictions=room.predictions,
+            live_metrics=room.live_metrics,
+            takeovers=room.takeovers,
+            promotions=room.promotions,
+        )
+        self.mlflow = MlflowTracking(
+            tracking_uri=room.environment["USEDCARS_MLFLOW_TRACKING_URI"],
+            experiment=self.name,
+            registered_model=self.name,
+            serving_alias="serving",
+            dagster_url="",
+        )
+        self.deployment = ServingDeployment(
+            supervisor_socket=str(folder / "s.sock"), serving_url=f"http://127.0.0.1:{room.port}"
+        )
+        self.answered = 0
+
+    def roll_out(self, version: str) -> None:
+        training = Training(
+            training_id="t",
+            mlflow_run_id="r",
+            batches=(),
+            left_out=(),
+            members=(),
+            folds=2,
+            seed=1,
+            cleaned_rows=0,
+            data_version="",
+        )
+        serving_rollout(
+            build_asset_context(),
+            config=RolloutConfig(timeout_seconds=240),
+            registered_model=RegisteredVersion(
+                training=training, name=self.name, version=version, input_example='{"year": 2010}'
+            ),
+            mlflow=self.mlflow,
+            deployment=self.deployment,
+            topics=self.topics,
+        )
+
+    def sell(self, seed: int) -> None:
+        """Ask for the prices of cars, and set them later: near to what the good pipeline says."""
+        chance = random.Random(seed)
+        years = {f"{seed}-{n}": chance.randrange(2000, 2020) for n in range(CARS)}
+        self.room.send(
+            *(
+                {"type": "price_request", "request_id": name, "listing": {"year": year, "mileage": 0}}
+                for name, year in years.items()
+            )
+        )
+        self.answered += CARS
+        self.room.answers(self.answered)  # and those to the probes
+        self.room.send(
+            *(
+                {
+                    "type": "price_set",
+                    "request_id": name,
+                    "price": round((5_000 + 800 * (year - 2000)) * math.exp(chance.gauss(0, 0.1)), 2),
+                }
+                for name, year in years.items()
+            )
+        )
+
+    def judge(self) -> dict[str, Any]:
+        """Materialise the comparison; its metadata."""
+        done = materialize(
+            [live_comparison],
+            instance=self.instance,
+            resources={
+                "kafka_spark": SharedSpark(),
+                "mlflow": self.mlflow,
+                "deployment": self.deployment,
+                "topics": self.topics,
+            },
+            run_config={
+                "ops": {
+                    "live_comparison": {
+                        "config": ComparisonConfig(
+                            roll_back=True, least_pairs=200, timeout_seconds=240
+                        ).model_dump()
+                    }
+                }
+            },
+        )
+        (shown,) = done.asset_materializations_for_node("live_comparison")
+        return {name: value.value for name, value in shown.metadata.items()}
+
+    def evidence(self) -> SensorResult:
+        found: Any = live_evidence(build_sensor_context(instance=self.instance), topics=self.topics)
+        assert isinstance(found, SensorResult)
+        return found
+
+    def served(self) -> str:
+        return str(self.registry.client.get_model_version_by_alias(self.name, "serving").version)
+
+
+@pytest.fixture
+def platform_in_service(room: Any, registry: Any, tmp_path: Path) -> Iterator[Platform]:
+    room.environment["USEDCARS_REGISTERED_MODEL"] = f"price-{uuid4().hex[:8]}"
+    room.environment["USEDCARS_SERVING_PORT"] = str(room.port)
+    configuration = tmp_path / "supervisord.conf"
+    configuration.write_text(SUPERVISOR.format(folder=tmp_path, python=sys.executable))
+    supervisor = subprocess.Popen(
+        [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)], env=room.environment
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "s.sock").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with instance_for_test() as instance:
+            yield Platform(room, registry, tmp_path, instance)
+    finally:
+        supervisor.terminate()
+        supervisor.wait(timeout=60)
+
+
+def test_a_worse_version_is_rolled_back_with_its_reason_and_an_equal_one_stays(
+    platform_in_service: Platform,
+) -> None:
+    here, registry = platform_in_service, platform_in_service.registry
+    first, equal = registry.register(here.name), registry.register(here.name)
+    worse = registry.register_other(here.name, registry.pipeline(price="raw_price * 1.3"))
+
+    here.roll_out(first)
+    assert str(here.judge()["verdict"]).startswith("There is no version to judge")
+    assert here.evidence().run_requests == []
+
+    here.roll_out(equal)
+    here.sell(1)
+    (asked,) = here.evidence().run_requests or []
+    told = here.judge()
+    assert told["pairs"] == CARS
+    assert str(told["verdict"]).startswith(f"Version {equal} stays, not worse by evidence")
+    assert here.served() == equal
+    assert [again.run_key for again in here.evidence().run_requests or []] == [asked.run_key]
+
+    here.roll_out(worse)
+    here.sell(2)
+    told = here.judge()
+    print(f"\n{json.dumps(told)}")
+    assert str(told["verdict"]).startswith(f"Version {worse} was rolled back")
+    assert here.served() == equal
+    begun, answered = read_promotions(here.topics)[-2:]
+    assert (begun.kind, begun.outcome, begun.version, begun.former) == ("rollback", "begun", equal, worse)
+    assert (answered.outcome, answered.version, answered.former) == ("answered", equal, worse)
+    assert answered.reason.startswith(f"on {CARS} cars version {worse} is off by")
+    assert answered.evidence["pairs"] == CARS
+    assert answered.seconds is not None
+
+    assert str(here.judge()["verdict"]).startswith("There is no version to judge"), "no flapping"
+    assert here.evidence().run_requests == []
+    with pytest.raises(Failure, match=r"was rolled back: .* it is not rolled out again"):
+        here.roll_out(worse)
+    assert here.served() == equal
