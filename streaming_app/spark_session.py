@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 # G1 with a short pause goal even where the JVM would choose the serial collector (few cores, small memory).
 # Out of memory the process must die, so that another one takes over, and not linger half alive.
@@ -48,4 +48,17 @@ def start_spark(name: str, master: str, driver_memory: str, jars: Path) -> Spark
         # A task is never run twice: a repeated task would repeat answers.
         .config("spark.task.maxFailures", "1")
         .getOrCreate()
+    )
+
+
+def read_topic(spark: SparkSession, brokers: str, topic: str) -> DataFrame:
+    """Follow a topic from its first record on, through outages of Kafka and what retention takes away."""
+    return (
+        spark.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", brokers)
+        .option("subscribe", topic)
+        .option("startingOffsets", "earliest")
+        .option("failOnDataLoss", "false")
+        .option("fetchOffset.numRetries", "600")
+        .load()
     )
