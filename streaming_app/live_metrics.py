@@ -1,4 +1,4 @@
-"""The live metrics process: measures the answered prices by those set later.
+"""The live metrics process: measures the answered prices by those set later, and copies dead letters.
 
 Run by `python -m streaming_app.live_metrics`; settings are environment variables (streaming_app.settings).
 """
@@ -18,9 +18,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from pyspark.sql import SparkSession
 
-from streaming_app.application import check_query, run_application, running
+from streaming_app.application import run_application, running, watch_queries
+from streaming_app.dead_letters import start_dead_letters
 from streaming_app.health import Status
-from streaming_app.live_metrics_query import start_live_metrics
+from streaming_app.live_metrics_query import ALL_VERSIONS, start_live_metrics
 from streaming_app.settings import LiveMetricsSettings
 from streaming_app.spark_session import start_spark
 from streaming_app.waiting import NotYetError, wait_for
@@ -41,7 +42,8 @@ _FIGURES = {
     "delay_p90": "0.9 quantile of the time from the answer to the price, seconds",
     "delay_p99": "0.99 quantile of the time from the answer to the price, seconds",
 }
-_OUTCOMES = ("count", "late", "behind_watermark", "duplicates", "contradictory", "rejected")
+_OUTCOMES_OF_VERSIONS = ("count", "late", "rejected")
+_OUTCOMES = (*_OUTCOMES_OF_VERSIONS, "behind_watermark", "duplicates", "contradictory")
 _RECORDS_LOOKED_BACK = 200
 
 
@@ -78,15 +80,14 @@ class LiveFigures(Collector):
         priced = CounterMetricFamily(
             "usedcars_live_requests_priced", "requests whose price was set in time", labels=["version"]
         )
-        orphans = GaugeMetricFamily(
-            "usedcars_live_orphans", "set prices that no answer is known of, so far", labels=["version"]
-        )
+        orphans = GaugeMetricFamily("usedcars_live_orphans", "set prices that no answer is known of, so far")
+        if ALL_VERSIONS in totals:
+            orphans.add_metric([], totals[ALL_VERSIONS]["orphans"])
         for version, figures in totals.items():
-            for outcome in _OUTCOMES:
+            for outcome in _OUTCOMES if version == ALL_VERSIONS else _OUTCOMES_OF_VERSIONS:
                 prices.add_metric([version, "in_time" if outcome == "count" else outcome], figures[outcome])
             requests.add_metric([version], figures["requests"])
             priced.add_metric([version], figures["requests_priced"])
-            orphans.add_metric([version], figures["orphans"])
         yield from (prices, requests, priced, orphans)
 
 
@@ -102,20 +103,19 @@ def measure(settings: LiveMetricsSettings, figures: LiveFigures, stop: Event, st
     )
     _keep_state_beside_the_heap(spark)
     with ExitStack() as queries:
-        started = [start_live_metrics(spark, settings)]
+        started = [start_live_metrics(spark, settings), start_dead_letters(spark, settings)]
         for query in started:
             queries.enter_context(running(spark, query, status))
         log.info("measuring", window=settings.live_metrics_window, state=settings.checkpoint(""))
         status.ready()
-        while not stop.wait(0.25):
-            for query in started:
-                check_query(query)
+        watch_queries(started, stop)
 
 
 def _keep_state_beside_the_heap(spark: SparkSession) -> None:
     """Answers wait for hours for their price, too many for the heap; and batches must be short."""
     for name, value in {
-        "spark.sql.shuffle.partitions": "2",
+        # Batches of a second are short of time, not of data: every further partition costs more tasks.
+        "spark.sql.shuffle.partitions": "1",
         "spark.sql.streaming.stateStore.providerClass": (
             "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
         ),
@@ -140,6 +140,7 @@ def _connect(settings: LiveMetricsSettings) -> KafkaConsumer:
         settings.takeovers_topic,
         settings.live_metrics_topic,
         settings.live_totals_topic,
+        settings.dead_letters_topic,
     ):
         if topic not in topics:
             consumer.close()

@@ -6,12 +6,15 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from streaming_app.answer_owners import read_takeovers
 from streaming_app.messages import set_prices
-from streaming_app.price_rules import COUNTS, entries, read_answers
+from streaming_app.price_rules import OUTCOMES, moves, read_answers
 from streaming_app.settings import LiveMetricsSettings
 from streaming_app.spark_session import read_topic
 
 ALL_VERSIONS = "all"
 
+# Of these no answer, and so no version is known.
+_OF_ALL = ("behind_watermark", "duplicates", "contradictory", "orphans")
+_ACCOUNTS = (*OUTCOMES, "requests", "requests_priced")
 _INSTANT = "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'"
 # The window of the totals: it is never late for anything, and never over.
 _ALWAYS = "named_struct('start', TIMESTAMP '1970-01-01', 'end', TIMESTAMP '9999-01-01')"
@@ -20,15 +23,17 @@ _ALWAYS = "named_struct('start', TIMESTAMP '1970-01-01', 'end', TIMESTAMP '9999-
 _EVENT_TIME = {"spark.watermarkDelayMs": 0}
 
 
-def live_metrics(entries: DataFrame, settings: LiveMetricsSettings) -> DataFrame:
-    """Sum the entries (as of price_rules.entries) by window and model version, and over all time.
+def live_metrics(moves: DataFrame, settings: LiveMetricsSettings) -> DataFrame:
+    """Sum the moves (as of price_rules.moves) by window and model version, and over all time.
 
     What is told of a price belongs to the windows of the price's own time; `requests` and `requests_priced`
     to those of the answer. Of the windows that hold the last event only the one that ends first is kept, the
     figures of a whole window's length. Versions together are the version `all`, and only there is what is
     known of no answer. Columns: window_start and window_end (null over all time), model_version, count,
-    mae, rmse, bias and median_absolute_error (USD), mape (a fraction), r2, the COUNTS, priced_share (of the
-    requests, so far), delay_mean, delay_p50, delay_p90 and delay_p99 (seconds from the answer to the price).
+    mae, rmse, bias and median_absolute_error (USD), mape (a fraction), r2; delay_mean, delay_p50, delay_p90
+    and delay_p99 (seconds from the answer to the price); late, rejected, requests, requests_priced and
+    priced_share (of the requests, so far); and of `all` received, behind_watermark, duplicates,
+    contradictory and orphans.
     """
     error = sf.col("predicted") - sf.col("set_price")
     window = sf.window("at", settings.live_metrics_window, settings.live_metrics_slide)
@@ -38,7 +43,7 @@ def live_metrics(entries: DataFrame, settings: LiveMetricsSettings) -> DataFrame
     window_end = sf.col("window.end")
     endless = window_end == always["end"]
     return (
-        entries.withColumn("window", window)
+        moves.withColumn("window", window)
         .withColumn("window", _plain("window"))
         .withColumn(
             "window",
@@ -57,7 +62,6 @@ def live_metrics(entries: DataFrame, settings: LiveMetricsSettings) -> DataFrame
         )
         .groupBy("window", "model_version")
         .agg(
-            sf.count(error).alias("count"),
             sf.avg(sf.abs(error)).alias("mae"),
             sf.sqrt(sf.avg(error * error)).alias("rmse"),
             sf.avg(error).alias("bias"),
@@ -67,7 +71,8 @@ def live_metrics(entries: DataFrame, settings: LiveMetricsSettings) -> DataFrame
             sf.var_pop("set_price").alias("variance"),
             sf.avg("delay").alias("delay_mean"),
             sf.percentile_approx("delay", [0.5, 0.9, 0.99], 1000).alias("delays"),
-            *(sf.coalesce(sf.sum(count), sf.lit(0)).alias(count) for count in COUNTS),
+            *(_balance(account).alias(account) for account in _ACCOUNTS),
+            _into("behind_watermark").alias("received"),
             sf.max("at").alias("last_at"),
         )
         .where(endless | sf.expr(f"last_at >= window.end - INTERVAL {settings.live_metrics_slide}"))
@@ -75,21 +80,36 @@ def live_metrics(entries: DataFrame, settings: LiveMetricsSettings) -> DataFrame
             sf.when(~endless, sf.date_format("window.start", _INSTANT)).alias("window_start"),
             sf.when(~endless, sf.date_format("window.end", _INSTANT)).alias("window_end"),
             "model_version",
-            "count",
+            sf.col("in_time").alias("count"),
             "mae",
             "rmse",
             "mape",
             "bias",
             "median_absolute_error",
             sf.when(sf.col("variance") > 0, 1 - sf.col("mean_square") / sf.col("variance")).alias("r2"),
-            *COUNTS,
+            "late",
+            "rejected",
+            "requests",
+            "requests_priced",
             sf.when(sf.col("requests") > 0, sf.col("requests_priced") / sf.col("requests")).alias(
                 "priced_share"
             ),
             "delay_mean",
             *(sf.col("delays")[n].alias(f"delay_p{p}") for n, p in enumerate((50, 90, 99))),
+            *(
+                sf.when(sf.col("model_version") == ALL_VERSIONS, sf.col(count)).alias(count)
+                for count in ("received", *_OF_ALL)
+            ),
         )
     )
+
+
+def _into(account: str) -> Column:
+    return sf.count_if(sf.col("into") == account)
+
+
+def _balance(account: str) -> Column:
+    return _into(account) - sf.count_if(sf.col("out_of") == account)
 
 
 def _plain(window: str) -> Column:
@@ -106,7 +126,7 @@ def start_live_metrics(spark: SparkSession, settings: LiveMetricsSettings) -> St
         spark, settings.kafka_bootstrap_servers, settings.predictions_topic
     ).withWatermark("timestamp", settings.live_metrics_lateness)
     figures = live_metrics(
-        entries(
+        moves(
             read_answers(predictions),
             set_prices(requests, settings.max_message_bytes),
             read_takeovers(spark, settings),

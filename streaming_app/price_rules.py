@@ -1,11 +1,11 @@
-"""What becomes of each set price: entries that, summed, count every price once, by its own rule.
+"""What becomes of each set price: moves that, summed, count every price once, by its own rule.
 
 A price is counted where it stands, and moved on when more is known of it, as in double-entry bookkeeping:
 
     behind_watermark ─▶ duplicates ─▶ contradictory ─▶ orphans ─▶ in time, late or rejected
 
-Each step is a row with +1 for where the price goes and -1 for where it was, so that sums need no correction
-and no price can be missing: received is the sum of all others. docs/decisions/015 has the rules.
+So sums need no correction and no price can be missing: received is the sum of all outcomes.
+docs/decisions/015 has the rules.
 """
 
 from pyspark.sql import Column, DataFrame
@@ -14,22 +14,13 @@ from pyspark.sql import functions as sf
 from streaming_app.answer_owners import keep_owners_answers
 from streaming_app.settings import LiveMetricsSettings
 
-COUNTS = (
-    "received",
-    "behind_watermark",
-    "duplicates",
-    "contradictory",
-    "orphans",
-    "late",
-    "rejected",
-    "requests",
-    "requests_priced",
-)
+OUTCOMES = ("behind_watermark", "duplicates", "contradictory", "orphans", "in_time", "late", "rejected")
+"""What becomes of a set price."""
+
 _ANSWER = (
     "type STRING, request_id STRING, price DOUBLE, model_version STRING, generation BIGINT, "
     "source_partition INT, source_offset BIGINT"
 )
-_MEASURES = ("predicted", "set_price", "delay")  # of a price in time
 
 
 def read_answers(records: DataFrame) -> DataFrame:
@@ -53,55 +44,45 @@ def read_answers(records: DataFrame) -> DataFrame:
     )
 
 
-def entries(
+def moves(
     answers: DataFrame, prices: DataFrame, takeovers: DataFrame, settings: LiveMetricsSettings
 ) -> DataFrame:
     """Judge each price of `prices` (as of messages.set_prices) by the `answers` (as of read_answers).
 
     Both have watermarks. Columns: at (event time with a watermark), model_version (null where no answer is
-    known), predicted and set_price (USD) and delay (seconds) of a price in time, and the COUNTS.
+    known), out_of and into (OUTCOMES; also into requests, those answered with a price, and requests_priced,
+    those whose price came in time), and of a price in time predicted, set_price (USD) and delay (seconds).
     """
-    received = prices.select(*_entry("priced_at", received=1, behind_watermark=1))
+    received = prices.select(
+        sf.col("priced_at").alias("at"),
+        _text(None).alias("model_version"),
+        _text(None).alias("out_of"),
+        _text("behind_watermark").alias("into"),
+        *_nothing_measured(),
+    )
     return received.unionAll(_first_seen(answers, prices)).unionAll(
         _answered(answers, prices, takeovers, settings)
     )
 
 
-def _entry(at: str, version: str | None = None, **counts: int) -> list[Column]:
-    return [
-        sf.col(at).alias("at"),
-        (sf.lit(None).cast("string") if version is None else sf.col(version)).alias("model_version"),
-        *(sf.lit(None).cast("double").alias(measure) for measure in _MEASURES),
-        *(sf.lit(counts.get(count)).cast("bigint").alias(count) for count in COUNTS),
-    ]
-
-
 def _first_seen(answers: DataFrame, prices: DataFrame) -> DataFrame:
-    """Tell what is new from what repeats, prices and answers in one operator: each row waits under a key."""
-    steps = (
-        _step("message", ("partition", "offset"), behind_watermark=-1, duplicates=1),
-        _step("price", ("request_id", "set_price"), duplicates=-1, contradictory=1),
-        _step("request", ("request_id",), contradictory=-1, orphans=1),
-    )
-    priced = prices.withColumn("model_version", sf.lit(None).cast("string")).select(
-        *_entry("priced_at")[:1], "model_version", sf.inline(sf.array(*steps))
+    """Tell what is new from what repeats, prices and answers in one operator."""
+    new_message = _step("message", ("partition", "offset"), "behind_watermark", "duplicates")
+    new_price = _step("price", ("request_id", "set_price"), "duplicates", "contradictory")
+    first_price = _step("request", ("request_id",), "contradictory", "orphans")
+    first_answer = _step("answer", ("request_id",), None, "requests")
+    priced = prices.select(
+        sf.col("priced_at").alias("at"),
+        _text(None).alias("model_version"),
+        sf.inline(sf.array(new_message, new_price, first_price)),
     )
     answered = answers.where("type = 'price'").select(
-        sf.col("answered_at").alias("at"),
-        "model_version",
-        sf.inline(sf.array(_step("answer", ("request_id",), requests=1))),
+        sf.col("answered_at").alias("at"), "model_version", sf.inline(sf.array(first_answer))
     )
     return (
         priced.unionAll(answered)
         .dropDuplicatesWithinWatermark(["key"])
-        .select("at", "model_version", *(sf.lit(None).cast("double").alias(m) for m in _MEASURES), *COUNTS)
-    )
-
-
-def _step(name: str, identity: tuple[str, ...], **counts: int) -> Column:
-    return sf.struct(
-        sf.concat_ws(" ", sf.lit(name), *identity).alias("key"),
-        *(sf.lit(counts.get(count)).cast("bigint").alias(count) for count in COUNTS),
+        .select("at", "model_version", "out_of", "into", *_nothing_measured())
     )
 
 
@@ -109,9 +90,8 @@ def _answered(
     answers: DataFrame, prices: DataFrame, takeovers: DataFrame, settings: LiveMetricsSettings
 ) -> DataFrame:
     """Move the first price of each answered request on: it is in time, late, or of a rejected request."""
-    prices = prices.select(sf.col("request_id").alias("priced_id"), "set_price", "priced_at")
     joined = answers.join(
-        prices,
+        prices.select(sf.col("request_id").alias("priced_id"), "set_price", "priced_at"),
         sf.expr(
             "request_id = priced_id "
             f"AND priced_at >= answered_at - INTERVAL {settings.live_metrics_lateness} "
@@ -119,58 +99,46 @@ def _answered(
         ),
     ).withColumns(
         {
-            "rejected": sf.col("type") == "rejection",
-            "late": sf.expr(f"priced_at > answered_at + INTERVAL {settings.live_metrics_price_delay}"),
-            # A number: an operator takes one column with a watermark.
+            "outcome": sf.when(sf.col("type") == "rejection", "rejected")
+            .when(sf.expr(f"priced_at > answered_at + INTERVAL {settings.live_metrics_price_delay}"), "late")
+            .otherwise("in_time"),
+            # A number: a stateful operator takes one column with a watermark.
             "answered_micros": sf.unix_micros("answered_at"),
         }
     )
-    judged = (
-        keep_owners_answers(joined.drop("answered_at"), takeovers)
-        .dropDuplicatesWithinWatermark(["request_id"])
-        .withColumns(
-            {
-                "in_time": ~sf.col("rejected") & ~sf.col("late"),
-                "delay": sf.greatest(
-                    sf.lit(0.0), (sf.unix_micros("priced_at") - sf.col("answered_micros")) / 1e6
-                ),
-            }
-        )
+    judged = keep_owners_answers(joined.drop("answered_at"), takeovers).dropDuplicatesWithinWatermark(
+        ["request_id"]
     )
-
-    def one(when: Column) -> Column:
-        return sf.when(when, sf.lit(1)).cast("bigint")
-
-    nothing = {count: sf.lit(None).cast("bigint") for count in COUNTS}
-    of_price = {
-        **nothing,
-        "rejected": one(sf.col("rejected")),
-        "late": one(~sf.col("rejected") & sf.col("late")),
-        "requests_priced": sf.lit(None).cast("bigint"),
-    }
-    orphan_no_more = {**nothing, "orphans": sf.lit(-1).cast("bigint")}
-    of_request = {**nothing, "requests_priced": one(sf.col("in_time"))}
-    version = sf.col("model_version")
-    no_version = sf.lit(None).cast("string")
-    answered_at = sf.timestamp_micros("answered_micros")
-
-    def row(at: Column, version: Column, measured: bool, counts: dict[str, Column]) -> Column:
-        return sf.struct(
-            at.alias("at"),
-            version.alias("model_version"),
-            *(
-                sf.when(sf.col("in_time") & sf.lit(measured), sf.col(m)).cast("double").alias(m)
-                for m in _MEASURES
-            ),
-            *(counts[count].alias(count) for count in COUNTS),
-        )
-
+    in_time = sf.col("outcome") == "in_time"
+    delay = sf.greatest(sf.lit(0.0), (sf.unix_micros("priced_at") - sf.col("answered_micros")) / 1e6)
+    of_price = sf.struct(
+        sf.col("priced_at").alias("at"),
+        _text("orphans").alias("out_of"),
+        sf.col("outcome").alias("into"),
+        sf.when(in_time, sf.col("predicted")).alias("predicted"),
+        sf.when(in_time, sf.col("set_price")).alias("set_price"),
+        sf.when(in_time, delay).alias("delay"),
+    )
+    of_request = sf.struct(
+        sf.timestamp_micros("answered_micros").alias("at"),
+        _text(None).alias("out_of"),
+        _text("requests_priced").alias("into"),
+        *_nothing_measured(),
+    )
     return judged.select(
-        sf.inline(
-            sf.array(
-                row(sf.col("priced_at"), version, True, of_price),
-                row(sf.col("priced_at"), no_version, False, orphan_no_more),
-                row(answered_at, version, False, of_request),
-            )
-        )
-    )
+        "model_version",
+        sf.inline(sf.when(in_time, sf.array(of_price, of_request)).otherwise(sf.array(of_price))),
+    ).select("at", "model_version", "out_of", "into", "predicted", "set_price", "delay")
+
+
+def _step(name: str, identity: tuple[str, ...], out_of: str | None, into: str) -> Column:
+    key = sf.concat_ws(" ", sf.lit(name), *identity)
+    return sf.struct(key.alias("key"), _text(out_of).alias("out_of"), _text(into).alias("into"))
+
+
+def _text(value: str | None) -> Column:
+    return sf.lit(value).cast("string")
+
+
+def _nothing_measured() -> list[Column]:
+    return [sf.lit(None).cast("double").alias(measure) for measure in ("predicted", "set_price", "delay")]

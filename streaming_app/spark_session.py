@@ -51,14 +51,18 @@ def start_spark(name: str, master: str, driver_memory: str, jars: Path) -> Spark
     )
 
 
-def read_topic(spark: SparkSession, brokers: str, topic: str) -> DataFrame:
+def read_topic(
+    spark: SparkSession, brokers: str, topic: str, records_per_batch: int | None = None
+) -> DataFrame:
     """Follow a topic from its first record on, through outages of Kafka and what retention takes away."""
-    return (
+    reader = (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", brokers)
         .option("subscribe", topic)
         .option("startingOffsets", "earliest")
         .option("failOnDataLoss", "false")
         .option("fetchOffset.numRetries", "600")
-        .load()
     )
+    if records_per_batch is not None:
+        reader = reader.option("maxOffsetsPerTrigger", records_per_batch)
+    return reader.load()
