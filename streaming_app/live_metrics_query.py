@@ -134,6 +134,9 @@ def start_live_metrics(spark: SparkSession, settings: LiveMetricsSettings) -> St
         ),
         settings,
     )
+    # The clock itself: current_timestamp() is a new constant in each batch, for which code is compiled anew.
+    clock = sf.reflect(sf.lit("java.lang.System"), sf.lit("currentTimeMillis"))
+    now = sf.timestamp_millis(clock.cast("bigint"))
     of_window = sf.col("window_end").isNotNull()
     return (
         figures.select(
@@ -142,7 +145,7 @@ def start_live_metrics(spark: SparkSession, settings: LiveMetricsSettings) -> St
             .alias("topic"),
             sf.concat_ws(" ", "model_version", "window_start").alias("key"),
             sf.to_json(
-                sf.struct("*", sf.date_format(sf.current_timestamp(), _INSTANT).alias("updated_at")),
+                sf.struct("*", sf.date_format(now, _INSTANT).alias("updated_at")),
                 {"ignoreNullFields": "false"},
             ).alias("value"),
         )
