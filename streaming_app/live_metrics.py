@@ -45,6 +45,8 @@ _FIGURES = {
 _OUTCOMES_OF_VERSIONS = ("count", "late", "rejected")
 _OUTCOMES = (*_OUTCOMES_OF_VERSIONS, "behind_watermark", "duplicates", "contradictory")
 _RECORDS_LOOKED_BACK = 200
+# Small batches, each planned anew: the second compiler takes more of the cores than it ever gives back.
+_JVM_OPTIONS = "-XX:TieredStopAtLevel=1"
 
 
 class LiveFigures(Collector):
@@ -100,6 +102,7 @@ def measure(settings: LiveMetricsSettings, figures: LiveFigures, stop: Event, st
         settings.live_metrics_spark_master,
         settings.live_metrics_spark_driver_memory,
         settings.spark_jars,
+        _JVM_OPTIONS,
     )
     _keep_state_beside_the_heap(spark)
     with ExitStack() as queries:

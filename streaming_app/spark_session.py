@@ -16,7 +16,9 @@ class MissingJarsError(Exception):
     """The Kafka connector jars for Spark are not where they should be."""
 
 
-def start_spark(name: str, master: str, driver_memory: str, jars: Path) -> SparkSession:
+def start_spark(
+    name: str, master: str, driver_memory: str, jars: Path, jvm_options: str = ""
+) -> SparkSession:
     """Start the process's Spark session, with the Kafka connector of the folder `jars`.
 
     The JVM ends with this process, however this one ends: its gateway exits at the end of its standard
@@ -38,7 +40,8 @@ def start_spark(name: str, master: str, driver_memory: str, jars: Path) -> Spark
         .config("spark.jars", ",".join(found))
         .config("spark.driver.memory", driver_memory)
         .config(
-            "spark.driver.extraJavaOptions", f"{_JVM_OPTIONS} -Dlog4j2.configurationFile={_JVM_LOG.as_uri()}"
+            "spark.driver.extraJavaOptions",
+            f"{_JVM_OPTIONS} {jvm_options} -Dlog4j2.configurationFile={_JVM_LOG.as_uri()}",
         )
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
