@@ -110,6 +110,8 @@ def topics(settings: PlatformSettings) -> dict[str, int]:
         settings.requests_topic: settings.request_partitions,
         settings.predictions_topic: settings.request_partitions,
         settings.live_metrics_topic: 1,
+        settings.live_totals_topic: 1,
+        settings.dead_letters_topic: 1,
         settings.takeovers_topic: 1,
         settings.promotions_topic: 1,
         f"{settings.warm_up_topic}-requests": settings.request_partitions,
@@ -118,10 +120,22 @@ def topics(settings: PlatformSettings) -> dict[str, int]:
 
 
 def _retention(settings: PlatformSettings, topic: str) -> dict[str, str]:
-    """Takeovers and promotions are kept for good, what a standby warms up with for an hour."""
+    """Takeovers, promotions and the newest totals are kept for good; of dead letters one a message, for
+    long; what a standby warms up with for an hour.
+    """
+    hour = 3_600_000
     if topic in (settings.takeovers_topic, settings.promotions_topic):
         return {"retention.ms": "-1"}
-    return {"retention.ms": "3600000"} if topic.startswith(f"{settings.warm_up_topic}-") else {}
+    if topic == settings.live_totals_topic:
+        return {"cleanup.policy": "compact", "segment.ms": str(hour)}
+    if topic == settings.dead_letters_topic:
+        return {
+            "cleanup.policy": "compact,delete",
+            "retention.ms": str(settings.dead_letters_retention_hours * hour),
+            # The message in base64, a third longer, and what is said of it.
+            "max.message.bytes": str(2 * settings.largest_message_bytes),
+        }
+    return {"retention.ms": str(hour)} if topic.startswith(f"{settings.warm_up_topic}-") else {}
 
 
 def _create_topics(settings: PlatformSettings) -> None:

@@ -69,6 +69,13 @@ class PlatformSettings(BaseSettings):
     requests_topic: str = Field(default="usedcars.requests", description="price requests, prices set later")
     predictions_topic: str = Field(default="usedcars.predictions", description="answers")
     live_metrics_topic: str = Field(default="usedcars.live-metrics", description="figures of each window")
+    live_totals_topic: str = Field(
+        default="usedcars.live-totals", description="figures since the beginning, compacted"
+    )
+    dead_letters_topic: str = Field(
+        default="usedcars.dead-letters", description="rejected messages with the reasons"
+    )
+    dead_letters_retention_hours: int = Field(default=720, ge=1, description="how long dead letters are kept")
     takeovers_topic: str = Field(default="usedcars.takeovers", description="who began to answer, and when")
     promotions_topic: str = Field(
         default="usedcars.promotions", description="registrations, rollouts and rollbacks of versions"
@@ -179,6 +186,8 @@ class PlatformSettings(BaseSettings):
             "USEDCARS_REQUESTS_TOPIC": self.requests_topic,
             "USEDCARS_PREDICTIONS_TOPIC": self.predictions_topic,
             "USEDCARS_LIVE_METRICS_TOPIC": self.live_metrics_topic,
+            "USEDCARS_LIVE_TOTALS_TOPIC": self.live_totals_topic,
+            "USEDCARS_DEAD_LETTERS_TOPIC": self.dead_letters_topic,
             "USEDCARS_TAKEOVERS_TOPIC": self.takeovers_topic,
             "USEDCARS_PROMOTIONS_TOPIC": self.promotions_topic,
             "USEDCARS_WARM_UP_REQUESTS_TOPIC": f"{self.warm_up_topic}-requests",

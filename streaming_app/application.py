@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Event
 from typing import NoReturn
@@ -86,10 +86,11 @@ def running(spark: SparkSession, query: StreamingQuery, status: Status) -> Itera
         end_query(spark, query)
 
 
-def watch_query(query: StreamingQuery, stop: Event) -> None:
-    """Return when `stop` is set. Raises QueryFailedError when the query ends before."""
+def watch_queries(queries: Sequence[StreamingQuery], stop: Event) -> None:
+    """Return when `stop` is set. Raises QueryFailedError when one of the queries ends before."""
     while not stop.wait(0.25):
-        check_query(query)
+        for query in queries:
+            check_query(query)
 
 
 def check_query(query: StreamingQuery) -> None:

@@ -87,7 +87,7 @@ def parse_messages(messages: DataFrame, max_bytes: int) -> DataFrame:
 
 def set_prices(messages: DataFrame, max_bytes: int) -> DataFrame:
     """Keep the valid `price_set` messages of raw Kafka records: request_id, set_price (USD), set_at (null
-    when the message does not say), priced_at (the time of the Kafka record).
+    when the message does not say), priced_at (the time of the Kafka record), and its partition and offset.
     """
     return (
         parse_messages(messages, max_bytes)
@@ -97,6 +97,8 @@ def set_prices(messages: DataFrame, max_bytes: int) -> DataFrame:
             "set_price",
             "set_at",
             sf.col("timestamp").alias("priced_at"),
+            "partition",
+            "offset",
         )
     )
 

@@ -18,6 +18,12 @@ class KafkaSettings(BaseSettings):
     requests_topic: str = Field("usedcars.requests", description="topic of price requests and set prices")
     predictions_topic: str = Field("usedcars.predictions", description="topic of the answers")
     live_metrics_topic: str = Field("usedcars.live-metrics", description="topic of the live metrics")
+    live_totals_topic: str = Field(
+        "usedcars.live-totals", description="topic, compacted, of the live metrics since the beginning"
+    )
+    dead_letters_topic: str = Field(
+        "usedcars.dead-letters", description="topic of the rejected messages with the reasons"
+    )
     takeovers_topic: str = Field(
         "usedcars.takeovers", description="topic, of one partition, of who began to answer, and from where on"
     )
@@ -89,13 +95,18 @@ class LiveMetricsSettings(ApplicationSettings):
 
     live_metrics_spark_master: str = Field("local[2]", description="Spark master")
     live_metrics_spark_driver_memory: str = Field("768m", description="heap of the live metrics JVM")
-    live_metrics_checkpoint: Path | None = Field(
-        None, description="folder of the state, kept across restarts; default: live-metrics below home"
+    live_metrics_state: Path | None = Field(
+        None,
+        description="folder of the queries' state, kept across restarts; default: live-metrics below home",
     )
     live_metrics_window: str = Field("10 minutes", description="length of a window of the figures")
     live_metrics_slide: str = Field("1 minute", description="distance between the starts of two windows")
     live_metrics_price_delay: str = Field(
-        "1 hour", description="a price set later than this after its answer is not counted"
+        "1 hour", description="a price set later than this after its answer is late, and measures nothing"
+    )
+    live_metrics_answers_kept: str = Field(
+        "2 hours",
+        description="a price set later than this after its answer finds no answer; at least the price delay",
     )
     live_metrics_lateness: str = Field(
         "1 minute", description="how much later than the newest message of its kind a message may come"
@@ -103,7 +114,7 @@ class LiveMetricsSettings(ApplicationSettings):
     live_metrics_trigger: str = Field("1 second", description="distance between two updates of the figures")
     live_metrics_port: int = Field(8082, description="port of the health and metrics page")
 
-    @property
-    def checkpoint(self) -> Path:
-        """The folder of the query's state."""
-        return self.live_metrics_checkpoint or self.home.absolute() / "live-metrics" / "checkpoint"
+    def checkpoint(self, query: str) -> str:
+        """Where the state of a query is kept, a URI."""
+        folder = self.live_metrics_state or self.home.absolute() / "live-metrics"
+        return (folder.absolute() / query).as_uri()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 # G1 with a short pause goal even where the JVM would choose the serial collector (few cores, small memory).
 # Out of memory the process must die, so that another one takes over, and not linger half alive.
@@ -16,7 +16,9 @@ class MissingJarsError(Exception):
     """The Kafka connector jars for Spark are not where they should be."""
 
 
-def start_spark(name: str, master: str, driver_memory: str, jars: Path) -> SparkSession:
+def start_spark(
+    name: str, master: str, driver_memory: str, jars: Path, jvm_options: str = ""
+) -> SparkSession:
     """Start the process's Spark session, with the Kafka connector of the folder `jars`.
 
     The JVM ends with this process, however this one ends: its gateway exits at the end of its standard
@@ -38,7 +40,8 @@ def start_spark(name: str, master: str, driver_memory: str, jars: Path) -> Spark
         .config("spark.jars", ",".join(found))
         .config("spark.driver.memory", driver_memory)
         .config(
-            "spark.driver.extraJavaOptions", f"{_JVM_OPTIONS} -Dlog4j2.configurationFile={_JVM_LOG.as_uri()}"
+            "spark.driver.extraJavaOptions",
+            f"{_JVM_OPTIONS} {jvm_options} -Dlog4j2.configurationFile={_JVM_LOG.as_uri()}",
         )
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
@@ -49,3 +52,20 @@ def start_spark(name: str, master: str, driver_memory: str, jars: Path) -> Spark
         .config("spark.task.maxFailures", "1")
         .getOrCreate()
     )
+
+
+def read_topic(
+    spark: SparkSession, brokers: str, topic: str, records_per_batch: int | None = None
+) -> DataFrame:
+    """Follow a topic from its first record on, through outages of Kafka and what retention takes away."""
+    reader = (
+        spark.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", brokers)
+        .option("subscribe", topic)
+        .option("startingOffsets", "earliest")
+        .option("failOnDataLoss", "false")
+        .option("fetchOffset.numRetries", "600")
+    )
+    if records_per_batch is not None:
+        reader = reader.option("maxOffsetsPerTrigger", records_per_batch)
+    return reader.load()

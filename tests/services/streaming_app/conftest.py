@@ -202,7 +202,11 @@ class Room:
         self.folder, self.port = folder, port
         self.requests, self.predictions = f"requests-{mark}", f"predictions-{mark}"
         self.live_metrics, self.takeovers = f"live-metrics-{mark}", f"takeovers-{mark}"
+<<<<<<< HEAD
         self.promotions = f"promotions-{mark}"
+=======
+        self.live_totals, self.dead_letters = f"live-totals-{mark}", f"dead-letters-{mark}"
+>>>>>>> live
         self.environment = {
             **os.environ,
             **environment,
@@ -210,6 +214,8 @@ class Room:
             "USEDCARS_REQUESTS_TOPIC": self.requests,
             "USEDCARS_PREDICTIONS_TOPIC": self.predictions,
             "USEDCARS_LIVE_METRICS_TOPIC": self.live_metrics,
+            "USEDCARS_LIVE_TOTALS_TOPIC": self.live_totals,
+            "USEDCARS_DEAD_LETTERS_TOPIC": self.dead_letters,
             "USEDCARS_TAKEOVERS_TOPIC": self.takeovers,
             "USEDCARS_PROMOTIONS_TOPIC": self.promotions,
             **{f"USEDCARS_WARM_UP_{name}_TOPIC": f"warm-up-{name}-{mark}" for name in WARM_UP_TOPICS},
@@ -225,6 +231,8 @@ class Room:
             self.requests: requests,
             self.predictions: predictions,
             self.live_metrics: 1,
+            self.live_totals: 1,
+            self.dead_letters: 1,
             self.takeovers: 1,
             self.promotions: 1,
             **{self.environment[f"USEDCARS_WARM_UP_{name}_TOPIC"]: requests for name in WARM_UP_TOPICS},

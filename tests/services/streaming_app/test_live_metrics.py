@@ -1,9 +1,11 @@
 """Live metrics against real Kafka and Spark."""
 
+import base64
 import json
 import math
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,23 +14,44 @@ from confluent_kafka import Producer
 pytestmark = pytest.mark.services
 
 PREDICTED = [10_000.0, 20_000.0, 30_000.0, 40_000.0, 50_000.0]
+OUTCOMES = ("late", "behind_watermark", "duplicates", "contradictory", "rejected", "orphans")
 ERRORS = [500.0, -700.0, 300.0, 1_100.0, -2_000.0]
 
 
-def answer(request_id: str, price: float, version: str) -> bytes:
-    fields = {"type": "price", "request_id": request_id, "price": price, "model_version": version}
-    return json.dumps({**fields, "source_partition": 0, "source_offset": 0}).encode()
+def answer(request_id: str, price: float | None, version: str, offset: int = 0, generation: int = 1) -> bytes:
+    fields = {"request_id": request_id, "model_version": version, "generation": generation}
+    said = {"type": "rejection", "reason": "missing_year", "field": "year"}
+    if price is not None:
+        said = {"type": "price", "price": price}
+    return json.dumps({**said, **fields, "source_partition": 0, "source_offset": offset}).encode()
 
 
 def price_set(request_id: str, price: float) -> bytes:
     return json.dumps({"type": "price_set", "request_id": request_id, "price": price}).encode()
 
 
-def write(room: Any, topic: str, values: list[bytes]) -> None:
+def write(room: Any, topic: str, values: list[bytes], at: float | None = None) -> None:
+    """Write records to partition 0, of the time `at` (seconds; None: now)."""
     producer = Producer({"bootstrap.servers": room.brokers})
     for value in values:
-        producer.produce(topic, value)
+        producer.produce(topic, value, partition=0, timestamp=int((at or time.time()) * 1000))
     producer.flush()
+
+
+def totals(
+    room: Any, version: str, good: Callable[[dict[str, Any]], bool], seconds: float = 240
+) -> dict[str, Any]:
+    """The newest totals of a version, once they are as they should be."""
+    deadline = time.monotonic() + seconds
+    while True:
+        told = [f for f in room.read(room.live_totals, 0, 10, quiet=1) if f["model_version"] == version]
+        if told and good(told[-1]):
+            return told[-1]
+        assert time.monotonic() < deadline, f"totals of {version}: {told[-1:]}"
+
+
+def outcomes(figures: dict[str, Any]) -> dict[str, int]:
+    return {name: figures[name] for name in ("received", "count", *OUTCOMES)}
 
 
 def newest(room: Any, version: str, count: int, seconds: float = 240) -> dict[str, Any]:
@@ -52,8 +75,8 @@ def test_the_figures_are_those_of_the_prices_set_and_a_kill_9_neither_loses_nor_
     room: Any,
 ) -> None:
     true = [price - error for price, error in zip(PREDICTED, ERRORS, strict=True)]
-    write(room, room.predictions, [answer(f"a{n}", price, "1") for n, price in enumerate(PREDICTED)])
-    write(room, room.predictions, [answer("b", 9_000.0, "2"), b"?", b'{"type": "rejection"}'])
+    write(room, room.predictions, [answer(f"a{n}", price, "1", n) for n, price in enumerate(PREDICTED)])
+    write(room, room.predictions, [answer("b", 9_000.0, "2", 5), b"?", b'{"type": "rejection"}'])
     write(room, room.requests, [price_set(f"a{n}", price) for n, price in enumerate(true[:3])])
     process = start(room).await_ready()
     assert newest(room, "1", 3)["count"] == 3
@@ -63,10 +86,16 @@ def test_the_figures_are_those_of_the_prices_set_and_a_kill_9_neither_loses_nor_
     unknown, unreadable = price_set("nobody", 5.0), b"\xff"
     write(room, room.requests, [price_set("a3", true[3]), again, unknown, unreadable])
     process = start(room).await_ready()
-    sent_at = time.monotonic()
-    write(room, room.requests, [price_set("a4", true[4]), price_set("b", 10_000.0)])
-    newest(room, "all", 6)
-    print(f"\na set price showed in the figures within {time.monotonic() - sent_at:.1f} s, reading included")
+    write(room, room.requests, [price_set("a4", true[4])])
+    newest(room, "1", 5)
+    waited = []
+    for n in range(5):
+        sent_at = time.time()
+        write(room, room.predictions, [answer(f"c{n}", 9_000.0, "3", 6 + n)])
+        write(room, room.requests, [price_set(f"c{n}", 10_000.0)])
+        waited.append(newest(room, "3", n + 1)["logged_at"] - sent_at)
+    print(f"\na set price showed in the figures within {min(waited):.1f} to {max(waited):.1f} s")
+    write(room, room.requests, [price_set("b", 10_000.0)])
 
     figures = newest(room, "1", 5)
     squares = [error**2 for error in ERRORS]
@@ -80,11 +109,123 @@ def test_the_figures_are_those_of_the_prices_set_and_a_kill_9_neither_loses_nor_
     )
     assert figures["r2"] == pytest.approx(1 - statistics.mean(squares) / statistics.pvariance(true))
     assert newest(room, "2", 1)["bias"] == pytest.approx(-1_000)
-    assert newest(room, "all", 6)["count"] == 6
+    assert newest(room, "all", 11)["count"] == 11
 
     deadline = time.monotonic() + 10
-    while 'usedcars_live_count{version="all"} 6.0' not in process.metrics():
+    while 'usedcars_live_count{version="all"} 11.0' not in process.metrics():
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert process.terminate() == 0
     assert "Traceback" not in process.log()
+
+
+def test_every_set_price_is_counted_by_its_own_rule_and_a_kill_9_changes_no_count(room: Any) -> None:
+    now = time.time()
+    write(
+        room,
+        room.predictions,
+        [answer("slow", 8_000.0, "1", 0), answer("slower", 8_000.0, "1", 1)],
+        at=now - 5_000,
+    )
+    write(room, room.predictions, [answer(name, 8_000.0, "1", n + 2) for n, name in enumerate("xyz")])
+    write(room, room.predictions, [answer("no", None, "1", 5)], at=now)
+    write(room, room.requests, [price_set("x", 9_000.0)], at=now + 10)
+    write(room, room.requests, [price_set("slow", 9_000.0), price_set("no", 9_000.0)], at=now + 1)
+    process = start(room).await_ready()
+    first = totals(room, "all", lambda f: f["received"] == 3)
+    assert outcomes(first) == counts(received=3, count=1, late=1, rejected=1)
+
+    process.kill()
+    write(room, room.requests, [price_set("x", 9_000.0)] * 2 + [price_set("x", 7_000.0)])
+    write(room, room.requests, [price_set("nobody", 1.0), price_set("late answer", 7_500.0)], at=now + 20)
+    write(room, room.requests, [price_set("y", 8_000.0), price_set("z", 8_000.0)], at=now + 2)
+    process = start(room).await_ready()
+    told = totals(room, "all", lambda f: f["received"] == 10)
+    assert outcomes(told) == counts(
+        received=10, count=3, late=1, rejected=1, duplicates=2, contradictory=1, orphans=2
+    )
+    assert (told["requests"], told["requests_priced"], told["priced_share"]) == (5, 3, 0.6)
+    assert 0 <= told["delay_p50"] <= told["delay_p90"] <= told["delay_p99"] <= 10.5
+
+    process.kill()
+    write(room, room.predictions, [answer("late answer", 8_000.0, "2", 6)], at=now + 20)
+    write(room, room.requests, [price_set("slower", 8_000.0)], at=now - 40_000)
+    process = start(room).await_ready()
+    told = totals(room, "all", lambda f: f["behind_watermark"] == 1 and f["orphans"] == 1)
+    assert outcomes(told) == counts(
+        received=11,
+        count=4,
+        late=1,
+        rejected=1,
+        duplicates=2,
+        contradictory=1,
+        orphans=1,
+        behind_watermark=1,
+    )
+    of_one = totals(room, "1", lambda f: f["count"] == 3)
+    assert (of_one["late"], of_one["rejected"], of_one["requests"], of_one["received"]) == (1, 1, 5, None)
+    metrics = process.metrics()
+    assert 'usedcars_live_prices_total{outcome="contradictory",version="all"} 1.0' in metrics
+    assert 'usedcars_live_requests_priced_total{version="2"} 1.0' in metrics
+    assert process.terminate() == 0
+
+
+def counts(**those: int) -> dict[str, int]:
+    return {name: those.get(name, 0) for name in ("received", "count", *OUTCOMES)}
+
+
+def test_of_two_answers_to_a_request_that_of_the_later_generation_counts(room: Any) -> None:
+    """The frozen process writes before its successor's answer, and behind it; a request is asked twice."""
+    began = {"generation": 2, "instance": "b", "model": "m", "version": "2", "began_at": "", "topic_id": ""}
+    takeover = {**began, "next_offsets": {"0": 1}, "answers_from": {"0": 1}}
+    write(room, room.takeovers, [json.dumps(takeover).encode()])
+    write(
+        room,
+        room.predictions,
+        [
+            answer("before", 10_000.0, "1", 0, generation=1),
+            answer("stray first", 11_000.0, "1", 1, generation=1),
+            answer("stray first", 10_000.0, "2", 1, generation=2),
+            answer("stray last", 10_000.0, "2", 2, generation=2),
+            answer("stray last", 11_000.0, "1", 2, generation=1),
+            answer("before", 10_000.0, "2", 3, generation=2),
+        ],
+    )
+    write(
+        room, room.requests, [price_set(name, 10_000.0) for name in ("before", "stray first", "stray last")]
+    )
+    process = start(room).await_ready()
+    told = totals(room, "all", lambda f: f["count"] == 3)
+    assert (told["received"], told["requests"], told["requests_priced"], told["mae"]) == (3, 3, 3, 0)
+    assert totals(room, "2", lambda f: f["count"] == 2)["mae"] == 0
+    assert process.terminate() == 0
+
+
+def test_a_rejected_message_is_copied_with_the_reason_to_the_dead_letters_also_over_a_kill_9(
+    room: Any,
+) -> None:
+    messages = [b'{"type": "price_request", "request_id": "r0"}', b"\xff\x00", b'{"request_id": "r2"}']
+
+    def reject(n: int) -> None:
+        write(room, room.requests, [messages[n]])
+        write(room, room.predictions, [answer(f"r{n}", None, "1", n)])
+
+    reject(0)
+    reject(1)
+    process = start(room).await_ready()
+    room.read(room.dead_letters, 2)
+    process.kill()
+    reject(2)
+    process = start(room).await_ready()
+    letters = {letter["source_offset"]: letter for letter in room.read(room.dead_letters, 3, quiet=10)}
+    assert letters[0]["message_text"] == messages[0].decode()
+    assert base64.b64decode(letters[1]["message_base64"]) == messages[1]
+    assert letters[2]["message_text"] == messages[2].decode()
+    for n, letter in letters.items():
+        assert (letter["type"], letter["source_partition"], letter["request_id"]) == (
+            "dead_letter",
+            0,
+            f"r{n}",
+        )
+        assert (letter["reason"], letter["field"]) == ("missing_year", "year")
+    assert process.terminate() == 0
