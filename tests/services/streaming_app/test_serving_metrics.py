@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streaming_app.answer_figures import ANSWERS_A_SECOND, AnswerFigures, AnswerReader
 from streaming_app.settings import ServingSettings
+from tests.dashboard import queried_metrics
 
 pytestmark = pytest.mark.services
 
@@ -71,7 +72,10 @@ def test_the_active_process_tells_its_answers_rejections_latency_lag_and_version
             ("usedcars_serving_answers_read_total", ""): 0,
         },
     )
-    assert ("usedcars_serving_batch_rows", "") in samples(active.metrics())
+    exposed = {name for name, _ in samples(active.metrics())}
+    queried = queried_metrics("usedcars_serving_", "usedcars_requests_", "usedcars_predictions_")
+    assert queried
+    assert queried <= exposed, "every metric in the dashboard's queries is exposed"
 
 
 def test_however_fast_answers_come_a_bounded_number_is_read_and_the_rest_is_counted(room: Any) -> None:
