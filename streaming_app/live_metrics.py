@@ -18,7 +18,9 @@ from prometheus_client.registry import Collector
 
 from streaming_app.application import run_application, running, watch_query
 from streaming_app.health import Status
+from streaming_app.live_history import LiveHistory
 from streaming_app.live_metrics_query import start_query
+from streaming_app.live_page import pages
 from streaming_app.settings import LiveMetricsSettings
 from streaming_app.spark_session import start_spark
 from streaming_app.waiting import NotYetError, wait_for
@@ -120,11 +122,14 @@ def main() -> None:
     """Measure until SIGTERM or SIGINT."""
     settings = LiveMetricsSettings()
     figures = LiveFigures()
+    history = LiveHistory(settings)
+    history.follow()
     run_application(
         settings,
         settings.live_metrics_port,
         figures,
         lambda stop, status: measure(settings, figures, stop, status),
+        pages(history.now),
     )
 
 
