@@ -5,7 +5,7 @@ INSTALLED := .venv/installed
 PACKAGES := usedcars_assets streaming_app simulation local_platform
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint types imports test test-unit bench bench-serving
+.PHONY: help setup lock lint types imports browser test test-unit bench bench-serving
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -35,7 +35,13 @@ types: $(INSTALLED) ## strict types of the project's own packages
 imports: $(INSTALLED) ## the contract between the rooms
 	$(BIN)/lint-imports
 
-test: lint types imports ## everything that must hold, against real services
+browser: ## a Chromium for the tests of the manager's page
+	@command -v chromium-headless-shell chromium google-chrome >/dev/null || test -n "$$USEDCARS_TEST_BROWSER" \
+		|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
+			&& apt-get install -y -qq --no-install-recommends chromium-headless-shell; } \
+		|| { echo "the tests need a Chromium and could not install one: install it, or name its program in USEDCARS_TEST_BROWSER"; exit 1; }
+
+test: browser lint types imports ## everything that must hold, against real services
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 test-unit: $(INSTALLED) ## what needs no services

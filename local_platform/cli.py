@@ -65,7 +65,8 @@ def up(
     if not services:
         console.print(
             f"Dagster {settings.url('dagster')}   MLflow {settings.url('mlflow')}   "
-            f"HDFS {settings.url('namenode_http')}/webhdfs/v1   Kafka {settings.address('kafka')}"
+            f"HDFS {settings.url('namenode_http')}/webhdfs/v1   Kafka {settings.address('kafka')}   "
+            f"live error of the prices {settings.url('live_metrics')}"
         )
 
 

@@ -84,6 +84,7 @@ def run_demo(settings: PlatformSettings, rows: int, questions: int, console: Con
     report(f"Dagster {settings.url('dagster')}/runs/{run.id}")
     report(f"MLflow  {settings.url('mlflow')}/#/models/{settings.registered_model}")
     report(f"HDFS    {settings.url('namenode_http')}/webhdfs/v1/usedcars?op=LISTSTATUS")
+    report(f"Prices  {settings.url('live_metrics')}/ (their live error, once prices are set)")
     report("The platform stays up: make status, make logs, make down; make demo sends the next batch.")
 
 

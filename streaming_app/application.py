@@ -4,9 +4,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import Event
+from types import MappingProxyType
 from typing import NoReturn
 
 import structlog
@@ -16,7 +17,7 @@ from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from streaming_app.health import Status, start_health_server
+from streaming_app.health import Page, Status, start_health_server
 from streaming_app.logs import configure_logs
 from streaming_app.output_log import TopicsError
 from streaming_app.settings import ApplicationSettings
@@ -34,9 +35,16 @@ class QueryFailedError(Exception):
 
 
 def run_application(
-    settings: ApplicationSettings, port: int, metrics: Collector, work: Callable[[Event, Status], None]
+    settings: ApplicationSettings,
+    port: int,
+    metrics: Collector,
+    work: Callable[[Event, Status], None],
+    pages: Mapping[str, Callable[[str], Page]] = MappingProxyType({}),
 ) -> NoReturn:
-    """Do `work` until SIGTERM or SIGINT, then exit with 0; with 1 and one logged sentence after a failure."""
+    """Do `work` until SIGTERM or SIGINT, then exit with 0; with 1 and one logged sentence after a failure.
+
+    `pages` are shown beside the health page, at its port.
+    """
     configure_logs(settings.log_format)
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -44,7 +52,7 @@ def run_application(
         signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     status = Status("starting")
     try:
-        start_health_server(settings.health_host, port, status, metrics)
+        start_health_server(settings.health_host, port, status, metrics, pages)
         work(stop, status)
         code = 0
     except StoppedError:

@@ -2,7 +2,8 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -10,6 +11,15 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 Check = Callable[[], str | None]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a path shows; of what it names a browser loads only what `allows` says (a security policy)."""
+
+    body: bytes
+    content_type: str
+    allows: str = ""
 
 
 class Status:
@@ -60,18 +70,30 @@ class Status:
         return self._not_alive
 
 
-def start_health_server(host: str, port: int, status: Status, metrics: Collector) -> int:
+def start_health_server(
+    host: str,
+    port: int,
+    status: Status,
+    metrics: Collector,
+    pages: Mapping[str, Callable[[str], Page]],
+) -> int:
     """Serve /health/live, /health/ready (200, or 503 with the reason), /metrics (Prometheus), /model (JSON).
 
-    Port 0 takes any free one. Returns the port. Raises OSError when the port is taken.
+    Besides the `pages`, by path, each made from its query string. Port 0 takes any free one. Returns the
+    port. Raises OSError when the port is taken.
     """
 
     registry = CollectorRegistry()
     registry.register(metrics)
 
-    class Page(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path == "/metrics":
+            path, _, query = self.path.partition("?")
+            if path in pages:
+                page = pages[path](query)
+                policy = f"default-src 'none'; frame-ancestors 'none'; {page.allows}"
+                self._answer(200, page.body, page.content_type, {"Content-Security-Policy": policy})
+            elif self.path == "/metrics":
                 self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
             elif self.path == "/model":
                 self._answer(200, json.dumps(status.model()).encode(), "application/json")
@@ -79,14 +101,18 @@ def start_health_server(host: str, port: int, status: Status, metrics: Collector
                 why_not = checks[self.path]()
                 self._answer(503 if why_not else 200, (why_not or "ok").encode() + b"\n", "text/plain")
             else:
-                self._answer(
-                    404, b"there are /health/live, /health/ready, /metrics and /model\n", "text/plain"
-                )
+                self._answer(404, b"there are " + ", ".join(sorted(paths)).encode() + b"\n", "text/plain")
 
-        def _answer(self, code: int, body: bytes, content_type: str) -> None:
+        def _answer(
+            self, code: int, body: bytes, content_type: str, headers: Mapping[str, str] | None = None
+        ) -> None:
             self.send_response(code)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("X-Content-Type-Options", "nosniff")
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 
@@ -97,8 +123,9 @@ def start_health_server(host: str, port: int, status: Status, metrics: Collector
         "/health/live": status.why_not_alive,
         "/health/ready": status.why_not_ready,
     }
+    paths = {*checks, *pages, "/metrics", "/model"}
     try:
-        server = ThreadingHTTPServer((host, port), Page)
+        server = ThreadingHTTPServer((host, port), Handler)
     except OSError as error:
         raise OSError(
             f"the health page can't have port {port} of {host} ({error.strerror}): "

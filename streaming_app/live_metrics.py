@@ -21,7 +21,9 @@ from pyspark.sql import SparkSession
 from streaming_app.application import run_application, running, watch_queries
 from streaming_app.dead_letters import start_dead_letters
 from streaming_app.health import Status
+from streaming_app.live_history import LiveHistory
 from streaming_app.live_metrics_query import ALL_VERSIONS, start_live_metrics
+from streaming_app.live_page import pages
 from streaming_app.settings import LiveMetricsSettings
 from streaming_app.spark_session import start_spark
 from streaming_app.waiting import NotYetError, wait_for
@@ -177,11 +179,14 @@ def main() -> None:
     """Measure until SIGTERM or SIGINT."""
     settings = LiveMetricsSettings()
     figures = LiveFigures()
+    history = LiveHistory(settings)
+    history.follow()
     run_application(
         settings,
         settings.live_metrics_port,
         figures,
         lambda stop, status: measure(settings, figures, stop, status),
+        pages(history.now),
     )
 
 

@@ -122,6 +122,7 @@ def requests_to_answer(messages: DataFrame, max_bytes: int) -> DataFrame:
                 "problem",
                 "problem_field",
                 sf.date_format(requested_at, _INSTANT).alias("requested_at"),
+                sf.date_format("timestamp", _INSTANT).alias("received_at"),
                 sf.col("partition").alias("source_partition"),
                 sf.col("offset").alias("source_offset"),
             ).alias("request"),
@@ -157,6 +158,7 @@ def answers(requests: DataFrame, model: PipelineModel, model_version: str, gener
         request["source_partition"].alias("source_partition"),
         request["source_offset"].alias("source_offset"),
         request["requested_at"].alias("requested_at"),
+        request["received_at"].alias("received_at"),
         # The clock itself: current_timestamp() stands still for the length of a real-time batch.
         sf.date_format(
             sf.timestamp_millis(

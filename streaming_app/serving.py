@@ -21,6 +21,7 @@ from kafka.errors import KafkaError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+from streaming_app.answer_figures import AnswerReader
 from streaming_app.application import check_query, end_query, run_application
 from streaming_app.checkpoints import clear_left_checkpoints, new_checkpoint
 from streaming_app.health import Status
@@ -64,7 +65,10 @@ def serve(settings: ServingSettings, metrics: ServingMetrics, stop: Event, statu
     threading.Thread(
         target=_keep_books, args=(stop, settings, metrics, lease), name="books", daemon=True
     ).start()
-    process = _Process(settings, spark, lease, succession, output_log, takeovers, metrics, stop, status)
+    reader = AnswerReader(settings, metrics.answers, stop)
+    process = _Process(
+        settings, spark, lease, succession, output_log, takeovers, metrics, reader, stop, status
+    )
     try:
         lease.take_part()
         places = count()
@@ -101,6 +105,7 @@ class _Process:
     output_log: OutputLog
     takeovers: TakeoverLog
     metrics: ServingMetrics
+    reader: AnswerReader
     stop: Event
     status: Status
 
@@ -113,6 +118,7 @@ class _Process:
         planned = self._plan(prepared, self._next_generation())
         while not self.lease.held():
             self.status.stand_by(prepared.served.name, prepared.served.version)
+            self.metrics.stood_by(prepared.served.version)
             if self._lease_within(_SECONDS_BETWEEN_LOOKS):
                 break
             prepared = self.succession.next() or prepared
@@ -177,10 +183,12 @@ class _Process:
             self.metrics.started(query, served.version)
             self.status.serve(served.name, served.version)
             self.status.ready()
+            self.reader.begin(takeover.answers_from)
             self.succession.holds(served)
             successor = self._plan(self._await_successor(query), takeover.generation + 1)
         except BaseException:
             self.status.not_ready("stopping")
+            self.reader.end()
             end_query(self.spark, query, partial(flush_producers, self.spark))
             raise
         finally:

@@ -202,11 +202,8 @@ class Room:
         self.folder, self.port = folder, port
         self.requests, self.predictions = f"requests-{mark}", f"predictions-{mark}"
         self.live_metrics, self.takeovers = f"live-metrics-{mark}", f"takeovers-{mark}"
-<<<<<<< HEAD
         self.promotions = f"promotions-{mark}"
-=======
         self.live_totals, self.dead_letters = f"live-totals-{mark}", f"dead-letters-{mark}"
->>>>>>> live
         self.environment = {
             **os.environ,
             **environment,

@@ -143,6 +143,7 @@ def test_a_price_request_is_answered_with_the_price_of_the_model(
         "source_partition": 1,
         "source_offset": 0,
         "requested_at": "2026-01-01T00:00:00.500Z",
+        "received_at": "2026-01-01T00:00:00.000Z",
     }
 
 
