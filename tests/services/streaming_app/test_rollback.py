@@ -75,7 +75,7 @@ class Platform:
             dagster_url="",
         )
         self.deployment = ServingDeployment(
-            supervisor_socket=str(folder / "s.sock"), serving_url=f"http://127.0.0.1:{room.port}"
+            supervisor_socket=str(folder / "s.sock"), serving_urls=[f"http://127.0.0.1:{room.port}"]
         )
         self.answered = 0
 
