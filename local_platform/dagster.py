@@ -61,6 +61,7 @@ def dagster_services(settings: PlatformSettings) -> tuple[Service, Service]:
         ),
         ports=(settings.port("dagster"),),
         needs=("datanode", "kafka", "mlflow"),
+        yields=True,  # a training does not slow down the answers
         starts_at_once=True,  # loading the code takes a while, and asks nobody
         prepare=prepare,
         ready=partial(_code_ready, settings),
@@ -69,6 +70,7 @@ def dagster_services(settings: PlatformSettings) -> tuple[Service, Service]:
         name="dagster-daemon",
         command=(sys.executable, "-m", "dagster._daemon", "run", *workspace),
         needs=("datanode", "kafka", "mlflow", "dagster-webserver"),
+        yields=True,
         prepare=prepare,
         ready=partial(_daemon_ready, settings),
     )

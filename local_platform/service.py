@@ -27,7 +27,8 @@ class Service:
     """One process of the platform.
 
     `ready` answers None when the service can be used, and otherwise what is missing, in words.
-    It is of use only with those that it `needs`, and starts after them unless it `starts_at_once`.
+    It is of use only with those that it `needs`, and starts after them unless it `starts_at_once`. One that
+    `yields` leaves the processor, with all that it starts, to those that answer.
     `prepare` runs before the process starts, `finish` after it is ready; both may run any number of times.
     """
 
@@ -37,6 +38,7 @@ class Service:
     ports: tuple[int, ...] = ()
     needs: tuple[str, ...] = ()
     starts_at_once: bool = False
+    yields: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[], None] = no_preparation
     finish: Callable[[], None] = no_preparation

@@ -14,6 +14,7 @@ def streaming_services(settings: PlatformSettings) -> tuple[Service, ...]:
         command=(sys.executable, "-m", "streaming_app.live_metrics"),
         ports=(settings.port("live_metrics"),),
         needs=("kafka",),
+        yields=True,
         ready=partial(http_ready, f"{settings.url('live_metrics')}/health/live"),
     )
     standby = (_serving(settings, "serving-standby", "serving_standby"),) if settings.serving_standby else ()

@@ -56,6 +56,8 @@ stdout_logfile_maxbytes=20MB
 stdout_logfile_backups=2
 """
 
+_YIELDING = ("nice", "-n", "10")
+
 RUNNING_STATES = {"STARTING", "RUNNING", "BACKOFF"}
 DAEMON_START_SECONDS = 15
 # How long supervisord may take to answer, besides what the service that it stops may take.
@@ -105,7 +107,9 @@ def write_configuration(
         pairs = {**environment, **service.environment}
         text += _PROGRAM.format(
             name=service.name,
-            command=" ".join(_quoted(word) for word in service.command),
+            command=" ".join(
+                _quoted(word) for word in (*(_YIELDING if service.yields else ()), *service.command)
+            ),
             directory=directory,
             environment=",".join(f"{name}={_quoted(value)}" for name, value in pairs.items()),
             stop_timeout=settings.stop_timeout_seconds,
