@@ -9,6 +9,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
 from streaming_app.settings import KafkaSettings
+from streaming_app.spark_session import ENDURING
 
 _TAKEOVER = "generation BIGINT, next_offsets MAP<STRING, BIGINT>, answers_from MAP<STRING, BIGINT>"
 
@@ -20,8 +21,7 @@ def read_takeovers(spark: SparkSession, settings: KafkaSettings) -> DataFrame:
         .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
         .option("kafka.isolation.level", "read_committed")
         .option("subscribe", settings.takeovers_topic)
-        .option("failOnDataLoss", "false")
-        .option("fetchOffset.numRetries", "600")
+        .options(**ENDURING)
         .load()
     )
 

@@ -8,8 +8,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 from pyspark.sql.streaming.query import StreamingQuery
 
+from streaming_app.messages import INSTANT
 from streaming_app.settings import LiveMetricsSettings
-from streaming_app.spark_session import read_topic
+from streaming_app.spark_session import ENDURING, read_topic
 
 _REJECTION = (
     "type STRING, request_id STRING, reason STRING, field STRING, model_version STRING, generation BIGINT, "
@@ -46,7 +47,7 @@ def dead_letters(rejections: DataFrame, requests: DataFrame) -> DataFrame:
             sf.col("partition").alias("source_partition"),
             sf.col("offset").alias("source_offset"),
             sf.col("value").alias("message"),
-            sf.date_format("timestamp", "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'").alias("sent_at"),
+            sf.date_format("timestamp", INSTANT).alias("sent_at"),
         ),
         ["source_partition", "source_offset"],
         "left",
@@ -120,7 +121,6 @@ def _read_range(
         .option("assign", json.dumps({topic: [int(partition) for partition in begin]}))
         .option("startingOffsets", json.dumps({topic: begin}))
         .option("endingOffsets", json.dumps({topic: end}))
-        .option("failOnDataLoss", "false")
-        .option("fetchOffset.numRetries", "600")
+        .options(**ENDURING)
         .load()
     )

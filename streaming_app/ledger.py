@@ -4,7 +4,6 @@ The topic of promotions tells of registrations, rollouts and rollbacks, the topi
 """
 
 import json
-import time
 from collections.abc import Iterable
 from contextlib import closing
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from kafka import KafkaConsumer
 from kafka.structs import TopicPartition
 
+from streaming_app.records import read_records
 from streaming_app.settings import KafkaSettings
 from streaming_app.takeovers import Takeover, TakeoverLog
 from streaming_app.waiting import NotYetError
@@ -57,15 +57,11 @@ def _promotions(settings: KafkaSettings) -> Iterable[dict[str, Any]]:
         partition = TopicPartition(topic, 0)
         consumer.assign([partition])
         end = int(consumer.end_offsets([partition])[partition])
-        consumer.seek(partition, int(consumer.beginning_offsets([partition])[partition]))
-        deadline = time.monotonic() + _READ_SECONDS
-        while int(consumer.position(partition)) < end:
-            if time.monotonic() > deadline:
-                raise NotYetError(f"Kafka does not deliver {topic}")
-            for record in consumer.poll(timeout_ms=200).get(partition, ()):
-                try:
-                    entry = json.loads(record.value)
-                except (ValueError, TypeError):  # not the platform's
-                    continue
-                if isinstance(entry, dict) and "at" in entry:
-                    yield entry
+        begin = int(consumer.beginning_offsets([partition])[partition])
+        for record in read_records(consumer, partition, begin, end, _READ_SECONDS):
+            try:
+                entry = json.loads(record.value)
+            except (ValueError, TypeError):  # not the platform's
+                continue
+            if isinstance(entry, dict) and "at" in entry:
+                yield entry

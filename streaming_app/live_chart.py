@@ -14,7 +14,8 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from streaming_app.live_history import ALL_VERSIONS, History, Point, began
+from streaming_app.live_history import History, Point, began
+from streaming_app.live_metrics_query import ALL_VERSIONS
 
 _STYLE: Any = {  # matplotlib declares one literal type for all names
     "svg.fonttype": "none",  # the browser's own letters

@@ -14,13 +14,13 @@ from typing import Any
 import structlog
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+from streaming_app.live_metrics_query import ALL_VERSIONS
 from streaming_app.settings import KafkaSettings
 from streaming_app.takeovers import Takeover, read_takeover
 
 log = structlog.get_logger()
 
 KEPT = timedelta(hours=24)
-ALL_VERSIONS = "all"
 # A record a second and version, while prices come: twelve hours of two versions, or a day of the last one.
 _RECORDS_LOOKED_BACK = 200_000
 _TAKEOVERS_LOOKED_BACK = 1_000

@@ -5,7 +5,7 @@ from pyspark.sql import functions as sf
 from pyspark.sql.streaming.query import StreamingQuery
 
 from streaming_app.answer_owners import read_takeovers
-from streaming_app.messages import set_prices
+from streaming_app.messages import INSTANT, set_prices
 from streaming_app.price_rules import OUTCOMES, moves, read_answers
 from streaming_app.settings import LiveMetricsSettings
 from streaming_app.spark_session import read_topic
@@ -15,7 +15,6 @@ ALL_VERSIONS = "all"
 # Of these no answer, and so no version is known.
 _OF_ALL = ("behind_watermark", "duplicates", "contradictory", "orphans")
 _ACCOUNTS = (*OUTCOMES, "requests", "requests_priced")
-_INSTANT = "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'"
 # The window of the totals: it is never late for anything, and never over.
 _ALWAYS = "named_struct('start', TIMESTAMP '1970-01-01', 'end', TIMESTAMP '9999-01-01')"
 # What Spark marks an event time with, here once more where an expression has hidden it: without the mark no
@@ -77,8 +76,8 @@ def live_metrics(moves: DataFrame, settings: LiveMetricsSettings) -> DataFrame:
         )
         .where(endless | sf.expr(f"last_at >= window.end - INTERVAL {settings.live_metrics_slide}"))
         .select(
-            sf.when(~endless, sf.date_format("window.start", _INSTANT)).alias("window_start"),
-            sf.when(~endless, sf.date_format("window.end", _INSTANT)).alias("window_end"),
+            sf.when(~endless, sf.date_format("window.start", INSTANT)).alias("window_start"),
+            sf.when(~endless, sf.date_format("window.end", INSTANT)).alias("window_end"),
             "model_version",
             sf.col("in_time").alias("count"),
             "mae",
@@ -145,7 +144,7 @@ def start_live_metrics(spark: SparkSession, settings: LiveMetricsSettings) -> St
             .alias("topic"),
             sf.concat_ws(" ", "model_version", "window_start").alias("key"),
             sf.to_json(
-                sf.struct("*", sf.date_format(now, _INSTANT).alias("updated_at")),
+                sf.struct("*", sf.date_format(now, INSTANT).alias("updated_at")),
                 {"ignoreNullFields": "false"},
             ).alias("value"),
         )

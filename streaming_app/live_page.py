@@ -12,7 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from streaming_app.health import Page
 from streaming_app.live_chart import chart
-from streaming_app.live_history import ALL_VERSIONS, History, Point, began
+from streaming_app.live_history import History, Point, began
+from streaming_app.live_metrics_query import ALL_VERSIONS
 
 HOURS = (1, 6, 24)
 """The spans of time that can be chosen."""

@@ -32,7 +32,8 @@ _STRICT_JSON = {
     "allowSingleQuotes": "false",
     "allowNonNumericNumbers": "false",
 }
-_INSTANT = "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'"
+# How times are written in all records.
+INSTANT = "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'"
 
 
 def parse_messages(messages: DataFrame, max_bytes: int) -> DataFrame:
@@ -124,8 +125,8 @@ def requests_to_answer(messages: DataFrame, max_bytes: int) -> DataFrame:
                 ),
                 "problem",
                 "problem_field",
-                sf.date_format(requested_at, _INSTANT).alias("requested_at"),
-                sf.date_format("timestamp", _INSTANT).alias("received_at"),
+                sf.date_format(requested_at, INSTANT).alias("requested_at"),
+                sf.date_format("timestamp", INSTANT).alias("received_at"),
                 sf.col("partition").alias("source_partition"),
                 sf.col("offset").alias("source_offset"),
             ).alias("request"),
@@ -167,7 +168,7 @@ def answers(requests: DataFrame, model: PipelineModel, model_version: str, gener
             sf.timestamp_millis(
                 sf.reflect(sf.lit("java.lang.System"), sf.lit("currentTimeMillis")).cast("bigint")
             ),
-            _INSTANT,
+            INSTANT,
         ).alias("answered_at"),
     )
     request_id = request["request_id"].alias("request_id")

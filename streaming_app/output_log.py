@@ -6,7 +6,6 @@ generation tell: a process that was frozen and woke up may have written behind i
 """
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -14,6 +13,7 @@ import structlog
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from streaming_app.records import read_records
 from streaming_app.settings import ServingSettings
 from streaming_app.takeovers import NO_GENERATION, Takeover
 from streaming_app.waiting import NotYetError
@@ -197,15 +197,10 @@ class OutputLog:
         for step in _STEPS_BACK:
             lower = max(first, end - step)
             found = None
-            self._consumer.seek(partition, lower)
-            deadline = time.monotonic() + _READ_SECONDS
-            while lower < upper and self._consumer.position(partition) < upper:
-                if time.monotonic() > deadline:
-                    raise NotYetError(f"Kafka does not deliver {partition.topic}-{partition.partition}")
-                for record in self._consumer.poll(timeout_ms=200).get(partition, ()):
-                    answered = _answered(record.value, partition)
-                    if record.offset < upper and answered is not None and answered.generation >= generation:
-                        found = answered
+            for record in read_records(self._consumer, partition, lower, upper, _READ_SECONDS):
+                answered = _answered(record.value, partition)
+                if answered is not None and answered.generation >= generation:
+                    found = answered
             if found is not None or lower == first:
                 return found
             upper = lower

@@ -54,6 +54,10 @@ def start_spark(
     )
 
 
+# Outages of Kafka and what retention takes away are endured.
+ENDURING = {"failOnDataLoss": "false", "fetchOffset.numRetries": "600"}
+
+
 def read_topic(
     spark: SparkSession, brokers: str, topic: str, records_per_batch: int | None = None
 ) -> DataFrame:
@@ -63,8 +67,7 @@ def read_topic(
         .option("kafka.bootstrap.servers", brokers)
         .option("subscribe", topic)
         .option("startingOffsets", "earliest")
-        .option("failOnDataLoss", "false")
-        .option("fetchOffset.numRetries", "600")
+        .options(**ENDURING)
     )
     if records_per_batch is not None:
         reader = reader.option("maxOffsetsPerTrigger", records_per_batch)

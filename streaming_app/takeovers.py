@@ -5,7 +5,6 @@ carry: of two answers to one request the one of the higher generation counts.
 """
 
 import json
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from kafka import KafkaConsumer
 from kafka.structs import TopicPartition
 
+from streaming_app.records import read_records
 from streaming_app.settings import KafkaSettings
 from streaming_app.waiting import NotYetError
 
@@ -90,15 +90,7 @@ class TakeoverLog:
         """
         # Not the end of what is committed, which lags a moment behind the commit of a takeover.
         end = int(self._ends.end_offsets([self._partition])[self._partition])
-        self._consumer.seek(self._partition, self._next)
-        deadline = time.monotonic() + _READ_SECONDS
-        found: list[Takeover] = []
-        while (position := int(self._consumer.position(self._partition))) < end:
-            if time.monotonic() > deadline:
-                raise NotYetError(f"Kafka does not deliver {self._partition.topic}")
-            for record in self._consumer.poll(timeout_ms=200).get(self._partition, ()):
-                takeover = read_takeover(record.value)
-                if takeover is not None:
-                    found.append(takeover)
-        self._next = max(self._next, position)
-        return found
+        records = read_records(self._consumer, self._partition, self._next, end, _READ_SECONDS)
+        found = [read_takeover(record.value) for record in records]
+        self._next = max(self._next, int(self._consumer.position(self._partition)))
+        return [takeover for takeover in found if takeover is not None]
