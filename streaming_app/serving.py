@@ -42,7 +42,8 @@ log = structlog.get_logger()
 _AWAY = (KafkaError, OSError)
 _SECONDS_BETWEEN_CHECKS = 0.05
 _SECONDS_TO_BE_ELECTED = 1.0
-_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_LOOKS = 1.0  # of a standby at the alias and the generation
+_SECONDS_BETWEEN_BOOKS = 2.0
 _SECONDS_BETWEEN_FLOORS = 10.0
 
 
@@ -323,7 +324,7 @@ def _keep_books(stop: Event, settings: ServingSettings, metrics: ServingMetrics,
     unknown = False
     output_log: OutputLog | None = None  # its own: one is not for several threads
     takeovers: TakeoverLog | None = None
-    while not stop.wait(_SECONDS_BETWEEN_LOOKS):
+    while not stop.wait(_SECONDS_BETWEEN_BOOKS):
         try:
             output_log = output_log or _connect(settings)
             takeovers = takeovers or TakeoverLog(settings)
