@@ -76,7 +76,7 @@ class Lease:
             except KafkaException as error:
                 # Also while another member comes or goes: then who holds the lease is known in a moment.
                 log.warning("takeover_refused", reason=f"{type(error).__name__}: {error}"[:300])
-                self._producer = None
+                self._abandon()
                 self._ended.wait(0.1)
             else:
                 return
@@ -172,6 +172,13 @@ class Lease:
             [TopicPartition(self._topic, 0, 0)], self._membership, _SECONDS_TO_WRITE
         )
         producer.commit_transaction(_SECONDS_TO_WRITE)
+
+    def _abandon(self) -> None:
+        """End a refused transaction: left open, it hides the takeovers behind it until Kafka ends it."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with contextlib.suppress(KafkaException):  # none was begun, or Kafka has ended it already
+                producer.abort_transaction(_SECONDS_TO_WRITE)
 
     def _transactional_producer(self) -> Producer:
         producer = Producer(
