@@ -3,9 +3,7 @@
 import json
 import math
 import random
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +20,7 @@ from dagster import (
     materialize,
 )
 
-from usedcars_assets.references import RegisteredVersion, Training
-from usedcars_assets.resources.deployment import ServingDeployment
-from usedcars_assets.resources.mlflow import MlflowTracking
+from tests.rollouts import deployment, registered_version, supervised, tracking
 from usedcars_assets.resources.spark import SharedSpark
 from usedcars_assets.resources.topics import Topics
 from usedcars_assets.rollout.ledger import read_promotions
@@ -34,15 +30,7 @@ from usedcars_assets.rollout.serving_rollout import RolloutConfig, serving_rollo
 pytestmark = pytest.mark.services
 
 CARS = 250
-SUPERVISOR = """
-[supervisord]
-nodaemon=true
-logfile={folder}/supervisord.log
-pidfile={folder}/supervisord.pid
-[unix_http_server]
-file={folder}/s.sock
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+SERVING = """
 [program:serving]
 command={python} -m streaming_app.serving
 autostart=false
@@ -67,36 +55,15 @@ class Platform:
             takeovers=room.takeovers,
             promotions=room.promotions,
         )
-        self.mlflow = MlflowTracking(
-            tracking_uri=room.environment["USEDCARS_MLFLOW_TRACKING_URI"],
-            experiment=self.name,
-            registered_model=self.name,
-            serving_alias="serving",
-            dagster_url="",
-        )
-        self.deployment = ServingDeployment(
-            supervisor_socket=str(folder / "s.sock"), serving_urls=[f"http://127.0.0.1:{room.port}"]
-        )
+        self.mlflow = tracking(room.environment["USEDCARS_MLFLOW_TRACKING_URI"], self.name)
+        self.deployment = deployment(folder, room.port)
         self.answered = 0
 
     def roll_out(self, version: str) -> None:
-        training = Training(
-            training_id="t",
-            mlflow_run_id="r",
-            batches=(),
-            left_out=(),
-            members=(),
-            folds=2,
-            seed=1,
-            cleaned_rows=0,
-            data_version="",
-        )
         serving_rollout(
             build_asset_context(),
             config=RolloutConfig(timeout_seconds=240),
-            registered_model=RegisteredVersion(
-                training=training, name=self.name, version=version, input_example='{"year": 2010}'
-            ),
+            registered_model=registered_version(self.name, version, '{"year": 2010}'),
             mlflow=self.mlflow,
             deployment=self.deployment,
             topics=self.topics,
@@ -162,21 +129,9 @@ class Platform:
 def platform_in_service(room: Any, registry: Any, tmp_path: Path) -> Iterator[Platform]:
     room.environment["USEDCARS_REGISTERED_MODEL"] = f"price-{uuid4().hex[:8]}"
     room.environment["USEDCARS_SERVING_PORT"] = str(room.port)
-    configuration = tmp_path / "supervisord.conf"
-    configuration.write_text(SUPERVISOR.format(folder=tmp_path, python=sys.executable))
-    supervisor = subprocess.Popen(
-        [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)], env=room.environment
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "s.sock").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        with instance_for_test() as instance:
-            yield Platform(room, registry, tmp_path, instance)
-    finally:
-        supervisor.terminate()
-        supervisor.wait(timeout=60)
+    programs = SERVING.format(folder=tmp_path, python=sys.executable)
+    with supervised(tmp_path, programs, room.environment), instance_for_test() as instance:
+        yield Platform(room, registry, tmp_path, instance)
 
 
 def test_a_worse_version_is_rolled_back_with_its_reason_and_an_equal_one_stays(

@@ -177,8 +177,7 @@ def test_a_frozen_process_that_wakes_up_after_its_successor_answered_is_told_by_
         time.sleep(1)
     answers = pair.room.new_answers(at_least=len(sent))
     rule = GenerationRule()
-    in_log_order = sorted(answers, key=lambda answer: (answer["partition"], answer["output_offset"]))
-    counting = [answer for answer in in_log_order if rule.counts(answer)]
+    counting = [answer for answer in in_the_order_of_the_log(answers) if rule.counts(answer)]
     print(
         f"\nfrozen and woken up: {len(sent)} requests, {len(answers) - len(counting)} stray answers, "
         f"longest silence {longest_silence(answers):.2f} s"

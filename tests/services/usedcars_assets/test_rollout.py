@@ -1,9 +1,7 @@
 """A version into service, and what happens when it does not get there: real Supervisor, Kafka and MLflow."""
 
 import socket
-import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +14,9 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from usedcars_assets.references import RegisteredVersion, Rollout, Training
+from tests.rollouts import deployment, registered_version, supervised, tracking
+from usedcars_assets.references import Rollout
 from usedcars_assets.resources.deployment import ServingDeployment
-from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.resources.topics import Topics
 from usedcars_assets.rollout.ledger import Entry, read_promotions
 from usedcars_assets.rollout.promotion_ledger import new_ledger_entries, promotion_ledger
@@ -28,15 +26,7 @@ from usedcars_assets.settings import Settings
 pytestmark = pytest.mark.services
 
 RESPONDER = Path(__file__).with_name("responder.py")
-CONFIGURATION = """
-[supervisord]
-nodaemon=true
-logfile={folder}/supervisord.log
-pidfile={folder}/supervisord.pid
-[unix_http_server]
-file={folder}/s.sock
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+PROGRAMS = """
 [program:serving]
 command={command}
 autostart=false
@@ -58,12 +48,6 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
-
-
-def tracking(uri: str, name: str) -> MlflowTracking:
-    return MlflowTracking(
-        tracking_uri=uri, experiment=name, registered_model=name, serving_alias="serving", dagster_url=""
-    )
 
 
 class Service:
@@ -89,9 +73,7 @@ class Service:
         self.client.create_registered_model(name)
         self.name = name
         port = free_port()
-        self.deployment = ServingDeployment(
-            supervisor_socket=str(folder / "s.sock"), serving_urls=[f"http://127.0.0.1:{port}"]
-        )
+        self.deployment = deployment(folder, port)
         files_and_names = (
             RESPONDER,
             values.kafka_bootstrap_servers,
@@ -111,20 +93,7 @@ class Service:
         return str(version.version)
 
     def roll_out(self, version: str, timeout: float = 60, **instead: Any) -> Rollout:
-        training = Training(
-            training_id="t",
-            mlflow_run_id="r",
-            batches=(),
-            left_out=(),
-            members=(),
-            folds=2,
-            seed=1,
-            cleaned_rows=0,
-            data_version="",
-        )
-        registered = RegisteredVersion(
-            training=training, name=self.name, version=version, input_example='{"year": "2018"}'
-        )
+        registered = registered_version(self.name, version, '{"year": "2018"}')
         found: Any = serving_rollout(
             build_asset_context(),
             config=RolloutConfig(timeout_seconds=timeout),
@@ -152,19 +121,9 @@ def service(platform: Any, request: pytest.FixtureRequest) -> Iterator[Service]:
     with TemporaryDirectory(prefix="uc-") as temporary:
         folder = Path(temporary)
         service = Service(Settings(), folder)  # type: ignore[call-arg]
-        configuration = folder / "supervisord.conf"
-        programs = CONFIGURATION + getattr(request, "param", "")
-        configuration.write_text(programs.format(folder=folder, command=service.command))
-        process = subprocess.Popen([sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)])
-        try:
-            deadline = time.monotonic() + 30
-            while not (folder / "s.sock").exists():
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+        programs = PROGRAMS + getattr(request, "param", "")
+        with supervised(folder, programs.format(folder=folder, command=service.command)):
             yield service
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
 
 
 def test_a_version_is_in_service_once_it_has_answered(service: Service) -> None:
