@@ -92,23 +92,19 @@ class Topics:
         consumer.assign(
             [TopicPartition(p.topic, p.partition, e) for p, e in zip(partitions, ends, strict=True)]
         )
-        mark, total = uuid4().hex[:8], int(rate * seconds)
+        mark, total = uuid4().hex[:8].encode(), int(rate * seconds)
         sent: list[float] = []
-        sender = threading.Thread(target=self._send, args=(mark, rate, total, sent))
+        sender = threading.Thread(target=self._send, args=(mark.decode(), rate, total, sent))
         sender.start()
         latencies: list[float] = []
         deadline = time.perf_counter() + seconds + 20
-        start = f'"request_id":"{mark}-'.encode()
-        spaced = f'"request_id": "{mark}-'.encode()
         while len(latencies) < total and time.perf_counter() < deadline:
             records = consumer.consume(2_000, 0.02)
             at = time.perf_counter()
             for record in records:
-                value = record.value() or b""
-                place = value.find(start)
-                place = place + len(start) if place >= 0 else value.find(spaced) + len(spaced)
-                if place >= len(spaced):
-                    latencies.append(at - sent[int(value[place : value.index(b'"', place)])])
+                asker, _, number = (record.key() or b"").partition(b"-")
+                if asker == mark:
+                    latencies.append(at - sent[int(number)])
         sender.join()
         consumer.close()
         return Measured(rate, total, sorted(latencies))

@@ -83,7 +83,12 @@ def serve(booster: xgboost.Booster, settings: KafkaSettings) -> None:
         for record, message, price in zip(records, asked, prices, strict=True):
             answer = {"type": "price", "request_id": message["request_id"], "price": float(price)}
             answer |= {"source_partition": record.partition(), "source_offset": record.offset()}
-            producer.produce(settings.predictions_topic, json.dumps(answer), partition=record.partition())
+            producer.produce(
+                settings.predictions_topic,
+                json.dumps(answer),
+                key=str(answer["request_id"]),
+                partition=record.partition(),
+            )
         producer.poll(0)
 
 
