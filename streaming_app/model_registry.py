@@ -3,6 +3,7 @@
 The local copy lets a restart go on while MLflow is away, and spares it MLflow's import (seconds).
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -98,16 +99,21 @@ def version_with_alias(settings: ServingSettings) -> str:
 def fetch_model(settings: ServingSettings, version: str) -> ServedModel:
     """Get the local copy of a version, downloading it when there is none.
 
-    The copy appears whole or not at all. Raises UnfitModelError when the signature is not the agreed one,
-    NotYetError when the download fails.
+    The copy appears whole or not at all, and is not replaced: other processes may share the folder.
+    Raises UnfitModelError when the signature is not the agreed one, NotYetError when the download fails.
     """
     folder = settings.model_folder / settings.registered_model / version
     if not (folder / _DESCRIPTION).exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as attempt:
             _download(settings, version, Path(attempt) / "copy")
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(Path(attempt) / "copy", folder)
+            try:
+                os.rename(Path(attempt) / "copy", folder)
+            except OSError:
+                # Another process was first, whose copy may be in use already; or one was not wholly removed.
+                if not (folder / _DESCRIPTION).exists():
+                    shutil.rmtree(folder, ignore_errors=True)
+                    os.rename(Path(attempt) / "copy", folder)
     return _local_copy(folder)
 
 
@@ -120,8 +126,10 @@ def remember_served(settings: ServingSettings, model: ServedModel) -> None:
     copies = sorted(
         (c for c in root.iterdir() if (c / _DESCRIPTION).exists()), key=lambda c: c.stat().st_mtime
     )
-    for copy in [c for c in copies if c.name != model.version][:-1]:
-        shutil.rmtree(copy, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=root, prefix=".dropped-", ignore_cleanup_errors=True) as dropped:
+        for copy in [c for c in copies if c.name != model.version][:-1]:
+            with contextlib.suppress(OSError):  # another process was first
+                os.rename(copy, Path(dropped) / copy.name)
 
 
 def last_served(settings: ServingSettings) -> str | None:
