@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import NoReturn
 
 import structlog
+from confluent_kafka import KafkaException
 from kafka.errors import KafkaError
 from prometheus_client.registry import Collector
 from py4j.protocol import Py4JError
@@ -57,7 +58,10 @@ def run_application(
         code = 0
     except StoppedError:
         code = 0
-    except (TopicsError, MissingJarsError, QueryFailedError, KafkaError, Py4JError, OSError) as error:
+    except (
+        *(TopicsError, MissingJarsError, QueryFailedError),
+        *(KafkaError, KafkaException, Py4JError, OSError),
+    ) as error:
         # A signal to the whole process group ends the JVM as well, under our hands: no failure.
         code = 0 if stop.is_set() else 1
         if code:

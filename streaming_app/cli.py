@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from confluent_kafka import KafkaException
 from kafka.errors import KafkaError
 from rich.console import Console
 from rich.markup import escape
@@ -76,7 +77,7 @@ def ledger(
     """List what became of each version: registrations, rollouts, takeovers and rollbacks."""
     try:
         entries = read_ledger(KafkaSettings(), last)
-    except (NotYetError, KafkaError) as error:
+    except (NotYetError, KafkaException) as error:
         _fail(_reason(error))
     if as_json:
         for entry in entries:

@@ -6,11 +6,13 @@ length. A takeover is put down in one transaction with an offset of the group, w
 no longer its member (KIP-447): a process that was frozen and wakes up can't put itself down as the newest.
 """
 
-import contextlib
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -22,6 +24,7 @@ from streaming_app.settings import ServingSettings
 from streaming_app.takeovers import Takeover
 
 log = structlog.get_logger()
+Result = TypeVar("Result")
 
 _POLL_SECONDS = 0.05
 _SECONDS_OF_THE_CLOCK = 0.1
@@ -47,7 +50,7 @@ class Lease:
         self._consumer: Consumer | None = None
         self._membership: Any = None
         self._granted = False
-        self._producer: Producer | None = None
+        self._producer: Future[Producer] = Future()
         self._thread = threading.Thread(target=self._take_part, name="lease", daemon=True)
         self._clock = threading.Thread(target=self._watch_clock, name="lease-clock", daemon=True)
 
@@ -72,14 +75,15 @@ class Lease:
         """
         while self._held.is_set():
             try:
-                self._write(takeover)
-            except KafkaException as error:
+                _in_thread("takeover", partial(self._write, takeover)).result(_SECONDS_TO_WRITE)
+            except (KafkaException, TimeoutError) as error:
                 # Also while another member comes or goes: then who holds the lease is known in a moment.
                 log.warning("takeover_refused", reason=f"{type(error).__name__}: {error}"[:300])
-                self._abandon()
                 self._ended.wait(0.1)
             else:
                 return
+            finally:
+                self._prepare()
         raise LeaseLostError
 
     def give_back(self) -> None:
@@ -90,8 +94,7 @@ class Lease:
 
     def _take_part(self) -> None:
         trouble = ""
-        with contextlib.suppress(KafkaException):  # put_down tries again
-            self._producer = self._transactional_producer()
+        self._prepare()
         while not self._ended.is_set():
             try:
                 if self._rejoin.is_set():
@@ -165,7 +168,7 @@ class Lease:
         return consumer
 
     def _write(self, takeover: Takeover) -> None:
-        self._producer = producer = self._producer or self._transactional_producer()
+        producer = self._producer.result()
         producer.begin_transaction()
         producer.produce(self._topic, value=takeover.record(), partition=0)
         producer.send_offsets_to_transaction(
@@ -173,12 +176,14 @@ class Lease:
         )
         producer.commit_transaction(_SECONDS_TO_WRITE)
 
-    def _abandon(self) -> None:
-        """End a refused transaction: left open, it hides the takeovers behind it until Kafka ends it."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            with contextlib.suppress(KafkaException):  # none was begun, or Kafka has ended it already
-                producer.abort_transaction(_SECONDS_TO_WRITE)
+    def _prepare(self) -> None:
+        """Have a producer ready for the next takeover, a new one each time.
+
+        Its coming ends a transaction that the one before left open, which would hide the takeovers behind
+        it. And librdkafka waits for ever for a group coordinator that it knows from before an outage of
+        Kafka, whatever the time limit (https://github.com/confluentinc/librdkafka/issues/5456 and 5511).
+        """
+        self._producer = _in_thread("takeover-producer", self._transactional_producer)
 
     def _transactional_producer(self) -> Producer:
         producer = Producer(
@@ -189,8 +194,23 @@ class Lease:
                 # An open one hides all takeovers behind it.
                 "transaction.timeout.ms": self._session_ms,
                 "linger.ms": 0,
+                "reconnect.backoff.max.ms": 1000,
                 "log_level": 2,
             }
         )
         producer.init_transactions(_SECONDS_TO_WRITE)
         return producer
+
+
+def _in_thread(name: str, work: Callable[[], Result]) -> "Future[Result]":
+    """Do `work` in a thread that nobody has to wait for."""
+    done: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # it is raised where the result is asked for
+            done.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return done

@@ -8,13 +8,11 @@ from collections.abc import Iterable
 from contextlib import closing
 from typing import Any
 
-from kafka import KafkaConsumer
-from kafka.structs import TopicPartition
+from confluent_kafka import TopicPartition
 
-from streaming_app.records import read_records
+from streaming_app.records import TIMEOUT, connect, read_records, topic_partitions
 from streaming_app.settings import KafkaSettings
 from streaming_app.takeovers import Takeover, TakeoverLog
-from streaming_app.waiting import NotYetError
 
 _READ_SECONDS = 20.0
 
@@ -25,7 +23,7 @@ def read_ledger(settings: KafkaSettings, last: int) -> list[dict[str, Any]]:
     at (ISO 8601, UTC), kind (registration, rollout, rollback, takeover), outcome (done, begun, answered,
     undone), model, version, former (the version before), reason, seconds (until the version answered), run_id
     (Dagster's; the process of a takeover), evidence (numbers).
-    Raises NotYetError when a topic is missing or not delivered, kafka.errors.KafkaError when Kafka is away.
+    Raises NotYetError when a topic is missing or not delivered, KafkaException when Kafka is away.
     """
     with closing(TakeoverLog(settings)) as log:
         takeovers = [_takeover(takeover) for takeover in log.new()]
@@ -50,17 +48,14 @@ def _takeover(takeover: Takeover) -> dict[str, Any]:
 
 def _promotions(settings: KafkaSettings) -> Iterable[dict[str, Any]]:
     topic = settings.promotions_topic
-    consumer = KafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False)
+    consumer = connect(settings, "usedcars-ledger", topic, "read_committed")
     with closing(consumer):
-        if not consumer.partitions_for_topic(topic):
-            raise NotYetError(f"Kafka has no topic {topic} yet")
+        topic_partitions(consumer, topic)
         partition = TopicPartition(topic, 0)
-        consumer.assign([partition])
-        end = int(consumer.end_offsets([partition])[partition])
-        begin = int(consumer.beginning_offsets([partition])[partition])
+        begin, end = consumer.get_watermark_offsets(partition, TIMEOUT)
         for record in read_records(consumer, partition, begin, end, _READ_SECONDS):
             try:
-                entry = json.loads(record.value)
+                entry = json.loads(record.value() or b"")
             except (ValueError, TypeError):  # not the platform's
                 continue
             if isinstance(entry, dict) and "at" in entry:

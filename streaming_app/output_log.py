@@ -8,12 +8,15 @@ generation tell: a process that was frozen and woke up may have written behind i
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
 
 import structlog
-from kafka import KafkaAdminClient, KafkaConsumer
-from kafka.structs import OffsetAndMetadata, TopicPartition
+import tenacity
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
 
-from streaming_app.records import read_records
+from streaming_app.records import TIMEOUT, connect, read_records
 from streaming_app.settings import ServingSettings
 from streaming_app.takeovers import NO_GENERATION, Takeover
 from streaming_app.waiting import NotYetError
@@ -22,7 +25,14 @@ log = structlog.get_logger()
 
 # How many records at the end of a partition are searched for an answer, in growing steps.
 _STEPS_BACK = (1, 100, 10_000)
-_READ_SECONDS = 5.0
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in (
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    )
 
 
 class TopicsError(Exception):
@@ -70,22 +80,18 @@ class OutputLog:
     def __init__(self, settings: ServingSettings) -> None:
         self._requests = settings.requests_topic
         self._predictions = settings.predictions_topic
-        self._consumer = KafkaConsumer(
-            bootstrap_servers=settings.kafka_bootstrap_servers,
-            group_id=settings.serving_group,
-            client_id="usedcars-serving-log",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=4 * 1024 * 1024,
-        )
-        self._admin = KafkaAdminClient(
-            bootstrap_servers=settings.kafka_bootstrap_servers, client_id="usedcars-serving-log"
+        self._consumer = connect(settings, "usedcars-serving-log", settings.serving_group, "read_uncommitted")
+        self._admin = AdminClient(
+            {
+                "bootstrap.servers": settings.kafka_bootstrap_servers,
+                "client.id": "usedcars-serving-log",
+                "log_level": 2,
+            }
         )
 
     def close(self) -> None:
         """Leave Kafka."""
         self._consumer.close()
-        self._admin.close()
 
     def partitions(self) -> list[int]:
         """List the partitions of the requests topic.
@@ -93,22 +99,27 @@ class OutputLog:
         Raises NotYetError while a topic does not exist, TopicsError when the predictions topic has fewer
         partitions than the requests topic.
         """
-        described = {
-            topic["name"]: topic
-            for topic in self._admin.describe_topics([self._requests, self._predictions])
-            if topic["error_code"] == 0 and topic["partitions"]
-        }
-        for name in (self._requests, self._predictions):
-            if name not in described:
-                raise NotYetError(f"Kafka has no topic {name} yet")
-        asked, answered = (len(described[name]["partitions"]) for name in (self._requests, self._predictions))
+        requests, predictions = (self._describe(name) for name in (self._requests, self._predictions))
+        asked, answered = len(requests.partitions), len(predictions.partitions)
         if answered < asked:
             raise TopicsError(
                 f"{self._predictions} has {answered} partitions and {self._requests} {asked}: an answer goes "
                 f"to the partition of its request, so give {self._predictions} at least {asked} partitions"
             )
-        self._topic_id = str(described[self._requests]["topic_id"])
-        return sorted(p["partition_index"] for p in described[self._requests]["partitions"])
+        identity: Any = requests.topic_id  # whose stubs lack the bits
+        high = identity.get_most_significant_bits() % 2**64
+        low = identity.get_least_significant_bits() % 2**64
+        self._topic_id = str(UUID(int=high << 64 | low))
+        return sorted(partition.id for partition in requests.partitions)
+
+    def _describe(self, topic: str) -> Any:  # a TopicDescription
+        asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT)
+        try:
+            return asked[topic].result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise NotYetError(f"Kafka has no topic {topic} yet") from error
+            raise
 
     def resume(self, former: Takeover | None) -> Progress:
         """Find where to resume behind the `former` takeover, and take note of the requests topic's identity.
@@ -139,14 +150,16 @@ class OutputLog:
         for p in self.partitions():
             asked, answered = TopicPartition(self._requests, p), TopicPartition(self._predictions, p)
             floor = self._floor(p) or _Floor(0, self._topic_id, 0)
-            begin = self._consumer.beginning_offsets([asked])[asked]
-            end_offsets[p], answer_ends[p] = self._end(asked), self._end(answered)
+            # In this order: what is answered was asked before.
+            answers_begin, answer_ends[p] = self._consumer.get_watermark_offsets(answered, TIMEOUT)
+            begin, end_offsets[p] = self._consumer.get_watermark_offsets(asked, TIMEOUT)
             known = [begin, floor.next_offset]
             if last is None or last.topic_id != self._topic_id:
-                found = self._last_answered(answered, answer_ends[p], floor.answers_from, NO_GENERATION)
+                answers_begin = max(answers_begin, floor.answers_from)
+                found = self._last_answered(answered, answers_begin, answer_ends[p], NO_GENERATION)
             else:
-                answers_from = max(floor.answers_from, last.answers_from.get(p, 0))
-                found = self._last_answered(answered, answer_ends[p], answers_from, last.generation)
+                answers_begin = max(answers_begin, floor.answers_from, last.answers_from.get(p, 0))
+                found = self._last_answered(answered, answers_begin, answer_ends[p], last.generation)
                 known.append(last.next_offsets.get(p, 0))
             if found is not None:
                 generation = max(generation, found.generation)
@@ -168,37 +181,39 @@ class OutputLog:
                 self._commit(p, replace(floor, next_offset=next_offset))
 
     def _end(self, partition: TopicPartition) -> int:
-        return int(self._consumer.end_offsets([partition])[partition])
+        return self._consumer.get_watermark_offsets(partition, TIMEOUT)[1]
 
+    # A broker that has just started does not know yet who coordinates the group.
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception(_passes),
+        wait=tenacity.wait_fixed(0.1),
+        stop=tenacity.stop_after_delay(TIMEOUT),
+        reraise=True,
+    )
     def _floor(self, partition: int) -> _Floor | None:
-        committed = self._consumer.committed(TopicPartition(self._predictions, partition), metadata=True)
-        if committed is None or " " not in committed.metadata:
+        (kept,) = self._consumer.committed([TopicPartition(self._predictions, partition)], TIMEOUT)
+        if kept.error is not None:
+            raise KafkaException(kept.error)
+        topic_id, is_one, next_offset = (kept.metadata or "").partition(" ")
+        if kept.offset < 0 or not is_one:
             return None
-        topic_id, next_offset = committed.metadata.split(" ", 1)
-        return _Floor(committed.offset, topic_id, int(next_offset))
+        return _Floor(kept.offset, topic_id, int(next_offset))
 
     def _commit(self, partition: int, floor: _Floor) -> None:
         metadata = f"{floor.topic_id} {floor.next_offset}"
-        self._consumer.commit(
-            {
-                TopicPartition(self._predictions, partition): OffsetAndMetadata(
-                    floor.answers_from, metadata, -1
-                )
-            }
-        )
+        kept = TopicPartition(self._predictions, partition, floor.answers_from, metadata)
+        self._consumer.commit(offsets=[kept], asynchronous=False)
 
     def _last_answered(
-        self, partition: TopicPartition, end: int, answers_from: int, generation: int
+        self, partition: TopicPartition, first: int, end: int, generation: int
     ) -> _Answered | None:
-        """The last answer of at least this generation in a partition, None without."""
-        first = max(int(self._consumer.beginning_offsets([partition])[partition]), answers_from)
-        self._consumer.assign([partition])
+        """The last answer of at least this generation between two offsets of a partition, None without."""
         upper = end
         for step in _STEPS_BACK:
             lower = max(first, end - step)
             found = None
-            for record in read_records(self._consumer, partition, lower, upper, _READ_SECONDS):
-                answered = _answered(record.value, partition)
+            for record in read_records(self._consumer, partition, lower, upper):
+                answered = _answered(record.value(), partition)
                 if answered is not None and answered.generation >= generation:
                     found = answered
             if found is not None or lower == first:

@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Event
 
 import structlog
-from kafka.errors import KafkaError
+from confluent_kafka import KafkaException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -39,7 +39,7 @@ from streaming_app.warm_up import warm_up
 
 log = structlog.get_logger()
 
-_AWAY = (KafkaError, OSError)
+_AWAY = (KafkaException, OSError)
 _SECONDS_BETWEEN_CHECKS = 0.05
 _SECONDS_TO_BE_ELECTED = 1.0
 _SECONDS_BETWEEN_LOOKS = 1.0  # of a standby at the alias and the generation
@@ -334,7 +334,7 @@ def _keep_books(stop: Event, settings: ServingSettings, metrics: ServingMetrics,
             if lease.held() and time.monotonic() - committed_at > _SECONDS_BETWEEN_FLOORS:
                 output_log.commit_floor(progress)
                 committed_at = time.monotonic()
-        except (KafkaError, NotYetError, TopicsError, OSError) as error:
+        except (*_AWAY, NotYetError, TopicsError) as error:
             if not unknown:  # a line an outage, not one every two seconds of it
                 log.warning("progress_unknown", reason=str(error)[:300])
             unknown = True

@@ -9,17 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kafka import KafkaConsumer
-from kafka.structs import TopicPartition
+from confluent_kafka import TopicPartition
 
-from streaming_app.records import read_records
+from streaming_app.records import TIMEOUT, connect, read_records, topic_partitions
 from streaming_app.settings import KafkaSettings
-from streaming_app.waiting import NotYetError
 
 NO_GENERATION = -1
 """Below every generation: that of answers from before there were takeovers."""
-
-_READ_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -57,20 +53,16 @@ class TakeoverLog:
     def __init__(self, settings: KafkaSettings) -> None:
         self._partition = TopicPartition(settings.takeovers_topic, 0)
         self._consumer, self._ends = (
-            KafkaConsumer(
-                bootstrap_servers=settings.kafka_bootstrap_servers,
-                client_id="usedcars-takeovers",
-                enable_auto_commit=False,
-                isolation_level=level,
-            )
-            for level in ("read_committed", "read_uncommitted")
+            connect(settings, "usedcars-takeovers", settings.takeovers_topic, isolation)
+            for isolation in ("read_committed", "read_uncommitted")
         )
-        if not self._consumer.partitions_for_topic(settings.takeovers_topic):
-            self.close()
-            raise NotYetError(f"Kafka has no topic {settings.takeovers_topic} yet")
-        self._consumer.assign([self._partition])
-        self._next = int(self._consumer.beginning_offsets([self._partition])[self._partition])
+        self._next = 0
         self._last: Takeover | None = None
+        try:
+            topic_partitions(self._consumer, settings.takeovers_topic)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Leave Kafka."""
@@ -86,11 +78,12 @@ class TakeoverLog:
     def new(self) -> Iterable[Takeover]:
         """The takeovers since the last call, from the first on.
 
-        Raises NotYetError when Kafka does not deliver.
+        Raises NotYetError when Kafka does not deliver, KafkaException when it is away.
         """
         # Not the end of what is committed, which lags a moment behind the commit of a takeover.
-        end = int(self._ends.end_offsets([self._partition])[self._partition])
-        records = read_records(self._consumer, self._partition, self._next, end, _READ_SECONDS)
-        found = [read_takeover(record.value) for record in records]
-        self._next = max(self._next, int(self._consumer.position(self._partition)))
-        return [takeover for takeover in found if takeover is not None]
+        first, end = self._ends.get_watermark_offsets(self._partition, TIMEOUT)
+        begin = max(first, self._next)
+        records = list(read_records(self._consumer, self._partition, begin, end))
+        self._next = max(begin, end)
+        takeovers = (read_takeover(record.value()) for record in records)
+        return [takeover for takeover in takeovers if takeover is not None]

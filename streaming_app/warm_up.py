@@ -7,19 +7,20 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import structlog
-from kafka import KafkaConsumer, KafkaProducer
-from kafka.errors import KafkaError
-from kafka.structs import TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from pyspark.sql import SparkSession
 
 from streaming_app.application import check_query
+from streaming_app.records import TIMEOUT, connect, topic_partitions
 from streaming_app.serving_query import plan_answers, start_query
 from streaming_app.settings import ServingSettings
 from streaming_app.succession import PreparedModel, flush_producers
 from streaming_app.takeovers import NO_GENERATION
+from streaming_app.waiting import NotYetError
 
 log = structlog.get_logger()
 
@@ -47,22 +48,19 @@ def warm_up(
         }
     )
     try:
-        consumer = KafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers)
-        producer = KafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)
-        try:
+        with closing(
+            connect(settings, "usedcars-warm-up", settings.serving_group, "read_uncommitted")
+        ) as consumer:
             for place in range(_MOST_ROUNDS):
-                if over():
-                    break
                 folder = checkpoint / f"warm-up-{place}"
-                first_answer = _round(spark, prepared, scratch, folder, consumer, producer, over)
+                first_answer = None if over() else _round(spark, prepared, scratch, folder, consumer, over)
+                if first_answer is None:
+                    break
                 log.info("warmed_up", rounds=place + 1, seconds_to_first_answer=round(first_answer, 2))
                 if first_answer < _FAST_ENOUGH:
                     break
-        finally:
-            consumer.close()
-            producer.close(timeout=1)
-    except (KafkaError, OSError) as error:
-        log.warning("warm_up_ended", reason=f"{type(error).__name__}: {error}"[:300])
+    except (KafkaException, NotYetError) as error:
+        log.warning("warm_up_ended", reason=str(error)[:300], effect="slow takeover")
 
 
 def _round(
@@ -70,29 +68,21 @@ def _round(
     prepared: PreparedModel,
     scratch: ServingSettings,
     checkpoint: Path,
-    consumer: KafkaConsumer,
-    producer: KafkaProducer,
+    consumer: Consumer,
     over: Callable[[], bool],
-) -> float:
-    """Seconds until the first answer of a query; 0 when there are no topics for it."""
-    ends = [_ends(consumer, topic) for topic in (scratch.requests_topic, scratch.predictions_topic)]
-    if not all(ends):
-        log.warning(
-            "no_warm_up", missing=[scratch.requests_topic, scratch.predictions_topic], effect="slow takeover"
-        )
-        return 0.0
-    asked, answered = ends
-    for number in range(_REQUESTS):
-        listing = json.loads(prepared.served.listings[number % len(prepared.served.listings)])
-        message = {"type": "price_request", "request_id": f"warm-up-{number}", "listing": listing}
-        producer.send(scratch.requests_topic, json.dumps(message).encode(), partition=number % len(asked))
-    producer.flush()
+) -> float | None:
+    """Seconds until the first answer of a query; None when it was over before.
+
+    Raises NotYetError when there are no topics for it.
+    """
+    asked, answered = (
+        _ends(consumer, topic) for topic in (scratch.requests_topic, scratch.predictions_topic)
+    )
+    _ask(scratch, prepared, len(asked))
     planned = plan_answers(spark, prepared.model, prepared.served.version, NO_GENERATION, scratch)
     began = time.monotonic()
     first: float | None = None
-    query = start_query(
-        planned, scratch, {partition.partition: end for partition, end in asked.items()}, checkpoint
-    )
+    query = start_query(planned, scratch, asked, checkpoint)
     try:
         while not over() and time.monotonic() - began < _SECONDS_A_ROUND:
             check_query(query)
@@ -106,10 +96,28 @@ def _round(
         flush_producers(spark)
         spark.sparkContext.setLogLevel("WARN")
         shutil.rmtree(checkpoint, ignore_errors=True)
-    return first or _SECONDS_A_ROUND
+    return first
 
 
-def _ends(consumer: KafkaConsumer, topic: str) -> dict[TopicPartition, int]:
-    """The end of each partition; none when there is no such topic."""
-    partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
-    return {p: int(end) for p, end in consumer.end_offsets(partitions).items()} if partitions else {}
+def _ask(scratch: ServingSettings, prepared: PreparedModel, partitions: int) -> None:
+    producer = Producer(
+        {
+            "bootstrap.servers": scratch.kafka_bootstrap_servers,
+            "client.id": "usedcars-warm-up",
+            "log_level": 2,
+        }
+    )
+    for number in range(_REQUESTS):
+        listing = json.loads(prepared.served.listings[number % len(prepared.served.listings)])
+        message = {"type": "price_request", "request_id": f"warm-up-{number}", "listing": listing}
+        producer.produce(scratch.requests_topic, json.dumps(message), partition=number % partitions)
+    if producer.flush(TIMEOUT):
+        raise NotYetError("Kafka takes no requests")
+
+
+def _ends(consumer: Consumer, topic: str) -> dict[int, int]:
+    """The end of each partition. Raises NotYetError when there is no such topic."""
+    return {
+        p: consumer.get_watermark_offsets(TopicPartition(topic, p), TIMEOUT)[1]
+        for p in topic_partitions(consumer, topic)
+    }

@@ -283,7 +283,12 @@ class Room:
         def run() -> None:
             # Idempotent: a repeated sending is no second request.
             producer = Producer(
-                {"bootstrap.servers": self.brokers, "linger.ms": 0, "enable.idempotence": True}
+                {
+                    "bootstrap.servers": self.brokers,
+                    "linger.ms": 0,
+                    "enable.idempotence": True,
+                    "log_level": 2,
+                }
             )
             began = time.monotonic()
             while not over.is_set():

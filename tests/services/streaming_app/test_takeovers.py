@@ -21,6 +21,7 @@ from streaming_app.generation_rule import GenerationRule
 pytestmark = pytest.mark.services
 
 RATE = 300
+PATIENCE = 120.0
 
 
 class Pair:
@@ -43,9 +44,14 @@ class Pair:
             process.await_ready()
 
     def by_role(self) -> tuple[Any, Any]:
-        """The active and the standby."""
-        roles = {process.page()["role"]: process for process in self.processes.values()}
-        return roles["active"], roles["standby"]
+        """The active and the standby, as soon as one of them is active."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            roles = {process.page()["role"]: process for process in self.processes.values()}
+            if set(roles) == {"active", "standby"}:
+                return roles["active"], roles["standby"]
+            assert time.monotonic() < deadline, f"the roles are {set(roles)}"
+            time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -192,12 +198,26 @@ def test_kill_9_of_the_broker_loses_no_request_and_answers_none_twice(pair: Pair
         broker = next(status for status in statuses(platform.settings) if status.name == "kafka")
         os.kill(broker.pid, signal.SIGKILL)  # Supervisor starts it anew
         time.sleep(10)
-        for process in pair.processes.values():
-            process.await_ready()
+        pair.by_role()
+        time.sleep(1)
     answers = pair.room.new_answers(at_least=len(sent))
     print(f"\nbroker killed: {len(sent)} requests, longest silence {longest_silence(answers):.2f} s")
     assert_each_answered_once_in_order(answers, sent)
-    assert {process.page()["role"] for process in pair.processes.values()} == {"active", "standby"}
+
+
+def test_kafka_away_for_longer_than_the_session_loses_no_request_and_answers_none_twice(
+    pair: Pair, platform: Any
+) -> None:
+    pair.complete()
+    with pair.room.load(RATE) as sent:
+        time.sleep(2)
+        with platform.without("kafka"):
+            time.sleep(20)
+        pair.by_role()
+        time.sleep(1)
+    answers = pair.room.new_answers(at_least=len(sent))
+    print(f"\nKafka away for 20 s: {len(sent)} requests, longest silence {longest_silence(answers):.2f} s")
+    assert_each_answered_once_in_order(answers, sent)
 
 
 def test_a_killed_standby_is_not_noticed(pair: Pair) -> None:
