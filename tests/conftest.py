@@ -28,6 +28,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 JARS = REPOSITORY / ".usedcars" / "jars"
 # What a platform reads itself: one test's platform must not change another's.
 PLATFORM_VARIABLES = {f"USEDCARS_{name.upper()}" for name in PlatformSettings.model_fields}
+# A test's JVM lives for a minute or two: on two cores the second compiler takes half of that and more.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 BASIC_SERVICES = ("datanode", "kafka", "mlflow")
 
 
