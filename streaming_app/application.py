@@ -59,8 +59,13 @@ def run_application(
     except StoppedError:
         code = 0
     except (
-        *(TopicsError, MissingJarsError, QueryFailedError),
-        *(KafkaError, KafkaException, Py4JError, OSError),
+        TopicsError,
+        MissingJarsError,
+        QueryFailedError,
+        KafkaError,
+        KafkaException,
+        Py4JError,
+        OSError,
     ) as error:
         # A signal to the whole process group ends the JVM as well, under our hands: no failure.
         code = 0 if stop.is_set() else 1

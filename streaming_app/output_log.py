@@ -7,6 +7,7 @@ generation tell: a process that was frozen and woke up may have written behind i
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -99,7 +100,9 @@ class OutputLog:
         Raises NotYetError while a topic does not exist, TopicsError when the predictions topic has fewer
         partitions than the requests topic.
         """
-        requests, predictions = (self._describe(name) for name in (self._requests, self._predictions))
+        names = [self._requests, self._predictions]
+        described = self._admin.describe_topics(TopicCollection(names), request_timeout=TIMEOUT)
+        requests, predictions = (_described(name, described[name]) for name in names)
         asked, answered = len(requests.partitions), len(predictions.partitions)
         if answered < asked:
             raise TopicsError(
@@ -111,15 +114,6 @@ class OutputLog:
         low = identity.get_least_significant_bits() % 2**64
         self._topic_id = str(UUID(int=high << 64 | low))
         return sorted(partition.id for partition in requests.partitions)
-
-    def _describe(self, topic: str) -> Any:  # a TopicDescription
-        asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT)
-        try:
-            return asked[topic].result()
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise NotYetError(f"Kafka has no topic {topic} yet") from error
-            raise
 
     def resume(self, former: Takeover | None) -> Progress:
         """Find where to resume behind the `former` takeover, and take note of the requests topic's identity.
@@ -221,6 +215,15 @@ class OutputLog:
             upper = lower
         log.warning("no_answer_among_the_last_records", topic=partition.topic, searched=_STEPS_BACK[-1])
         return None
+
+
+def _described(topic: str, description: Future[Any]) -> Any:  # a TopicDescription
+    try:
+        return description.result()
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise NotYetError(f"Kafka has no topic {topic} yet") from error
+        raise
 
 
 def _answered(value: bytes | None, partition: TopicPartition) -> _Answered | None:

@@ -6,7 +6,7 @@ Without it the first answers after a takeover wait for the JVM to load and compi
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -76,7 +76,8 @@ def _round(
     Raises NotYetError when there are no topics for it.
     """
     asked, answered = (
-        _ends(consumer, topic) for topic in (scratch.requests_topic, scratch.predictions_topic)
+        _ends(consumer, topic, topic_partitions(consumer, topic))
+        for topic in (scratch.requests_topic, scratch.predictions_topic)
     )
     _ask(scratch, prepared, len(asked))
     planned = plan_answers(spark, prepared.model, prepared.served.version, NO_GENERATION, scratch)
@@ -86,7 +87,8 @@ def _round(
     try:
         while not over() and time.monotonic() - began < _SECONDS_A_ROUND:
             check_query(query)
-            found = sum(_ends(consumer, scratch.predictions_topic).values()) - sum(answered.values())
+            ends = _ends(consumer, scratch.predictions_topic, answered)
+            found = sum(ends.values()) - sum(answered.values())
             first = first or (time.monotonic() - began if found else None)
             if found >= _REQUESTS:
                 break
@@ -115,9 +117,5 @@ def _ask(scratch: ServingSettings, prepared: PreparedModel, partitions: int) -> 
         raise NotYetError("Kafka takes no requests")
 
 
-def _ends(consumer: Consumer, topic: str) -> dict[int, int]:
-    """The end of each partition. Raises NotYetError when there is no such topic."""
-    return {
-        p: consumer.get_watermark_offsets(TopicPartition(topic, p), TIMEOUT)[1]
-        for p in topic_partitions(consumer, topic)
-    }
+def _ends(consumer: Consumer, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    return {p: consumer.get_watermark_offsets(TopicPartition(topic, p), TIMEOUT)[1] for p in partitions}

@@ -241,7 +241,7 @@ def test_100_000_mutated_messages_get_100_000_answers(world: World) -> None:
             if number % 2_000 == 0:
                 producer.flush()
         producer.flush()
-        answers = counted.until(MUTATED, seconds=800)
+        answers = counted.until(MUTATED, seconds=400)
     kinds = Counter(answer.get("reason") or answer["type"] for answer in answers)
     print(f"\n{MUTATED} mutated messages answered in {time.monotonic() - began:.0f} s: {kinds.most_common()}")
     assert len(answers) == MUTATED == len({(a["source_partition"], a["source_offset"]) for a in answers})

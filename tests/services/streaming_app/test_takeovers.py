@@ -198,11 +198,13 @@ def test_kill_9_of_the_broker_loses_no_request_and_answers_none_twice(pair: Pair
         broker = next(status for status in statuses(platform.settings) if status.name == "kafka")
         os.kill(broker.pid, signal.SIGKILL)  # Supervisor starts it anew
         time.sleep(10)
+        for process in pair.processes.values():
+            process.await_ready()
         pair.by_role()
-        time.sleep(1)
     answers = pair.room.new_answers(at_least=len(sent))
     print(f"\nbroker killed: {len(sent)} requests, longest silence {longest_silence(answers):.2f} s")
     assert_each_answered_once_in_order(answers, sent)
+    assert {process.page()["role"] for process in pair.processes.values()} == {"active", "standby"}
 
 
 def test_kafka_away_for_longer_than_the_session_loses_no_request_and_answers_none_twice(
