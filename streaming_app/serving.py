@@ -32,7 +32,7 @@ from streaming_app.serving_metrics import ServingMetrics
 from streaming_app.serving_query import plan_answers, start_query
 from streaming_app.settings import ServingSettings
 from streaming_app.spark_session import start_spark
-from streaming_app.succession import PreparedModel, Succession, flush_producers, prepare_model
+from streaming_app.succession import PreparedModel, Succession, close_producers, prepare_model
 from streaming_app.takeovers import NO_GENERATION, Takeover, TakeoverLog
 from streaming_app.waiting import NotYetError, StoppedError, wait_for
 from streaming_app.warm_up import warm_up
@@ -45,6 +45,8 @@ _SECONDS_TO_BE_ELECTED = 1.0
 _SECONDS_BETWEEN_LOOKS = 1.0  # of a standby at the alias and the generation
 _SECONDS_BETWEEN_BOOKS = 2.0
 _SECONDS_BETWEEN_FLOORS = 10.0
+_SECONDS_TO_SEND = 3.0  # less than the end of a query may take
+_SECONDS_TO_GIVE_WAY = 86_400.0  # as long as Kafka is away
 
 
 def serve(settings: ServingSettings, metrics: ServingMetrics, stop: Event, status: Status) -> None:
@@ -187,10 +189,12 @@ class _Process:
             self.reader.begin(takeover.answers_from)
             self.succession.holds(served)
             successor = self._plan(self._await_successor(query), takeover.generation + 1)
-        except BaseException:
+        except BaseException as error:
             self.status.not_ready("stopping")
             self.reader.end()
-            end_query(self.spark, query, partial(flush_producers, self.spark))
+            # Who has lost the lease may not write any more: another answers what it held.
+            seconds = 0.0 if isinstance(error, LeaseLostError) else _SECONDS_TO_SEND
+            end_query(self.spark, query, partial(close_producers, self.spark, seconds))
             raise
         finally:
             self.metrics.stopped()
@@ -227,7 +231,7 @@ class _Process:
             self.spark.sparkContext.setLogLevel("OFF")  # the tasks that are cut off complain at length
             try:
                 query.stop()
-                flush_producers(self.spark)
+                close_producers(self.spark, _SECONDS_TO_GIVE_WAY)
             finally:
                 self.spark.sparkContext.setLogLevel("WARN")
 

@@ -100,12 +100,21 @@ class Succession:
                 self._prepared = prepared
 
 
-def flush_producers(spark: SparkSession) -> None:
-    """Wait until all that a stopped query has sent is in the log, or refused by it.
+def close_producers(spark: SparkSession, within: float) -> None:
+    """Have all that a stopped query has sent in the log, or given up after `within` seconds.
 
-    Spark's sink keeps its Kafka producers for the next query. What one of them still sends would come behind
-    the tail of the log from which the next query's start is read, and be answered twice.
+    Spark's sink keeps its Kafka producers for the next query, and they retry for as long as Kafka is away.
+    What one of them sent later would come behind the tail of the log from which the next query's start is
+    read, and be answered twice.
     """
     jvm = cast(Any, spark.sparkContext._jvm)
-    pool = getattr(jvm.org.apache.spark.sql.kafka010.producer, "InternalKafkaProducerPool$")
-    getattr(pool, "MODULE$").reset()  # closes each producer, which sends first what it holds
+    # Spark's own reset() closes the producers as well, but waits for Kafka without a limit.
+    pools = getattr(jvm.org.apache.spark.sql.kafka010.producer, "InternalKafkaProducerPool$")
+    pool = getattr(pools, "MODULE$")
+    field = pool.getClass().getDeclaredField("pool")
+    field.setAccessible(True)
+    entries = field.get(pool).getAsMap().valuesIterator()
+    limit = jvm.java.time.Duration.ofMillis(int(within * 1000))
+    while entries.hasNext():
+        entries.next().producer().producer().close(limit)
+    pool.reset()
