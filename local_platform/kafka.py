@@ -113,6 +113,7 @@ def topics(settings: PlatformSettings) -> dict[str, int]:
         settings.predictions_topic: settings.request_partitions,
         settings.live_metrics_topic: 1,
         settings.live_totals_topic: 1,
+        settings.input_drift_topic: 1,
         settings.dead_letters_topic: 1,
         settings.takeovers_topic: 1,
         settings.promotions_topic: 1,

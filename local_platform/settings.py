@@ -69,6 +69,9 @@ class PlatformSettings(BaseSettings):
     requests_topic: str = Field(default="usedcars.requests", description="price requests, prices set later")
     predictions_topic: str = Field(default="usedcars.predictions", description="answers")
     live_metrics_topic: str = Field(default="usedcars.live-metrics", description="figures of each window")
+    input_drift_topic: str = Field(
+        default="usedcars.input-drift", description="how far the requests are from the training rows"
+    )
     live_totals_topic: str = Field(
         default="usedcars.live-totals", description="figures since the beginning, compacted"
     )
@@ -187,6 +190,7 @@ class PlatformSettings(BaseSettings):
             "USEDCARS_PREDICTIONS_TOPIC": self.predictions_topic,
             "USEDCARS_LIVE_METRICS_TOPIC": self.live_metrics_topic,
             "USEDCARS_LIVE_TOTALS_TOPIC": self.live_totals_topic,
+            "USEDCARS_INPUT_DRIFT_TOPIC": self.input_drift_topic,
             "USEDCARS_DEAD_LETTERS_TOPIC": self.dead_letters_topic,
             "USEDCARS_TAKEOVERS_TOPIC": self.takeovers_topic,
             "USEDCARS_PROMOTIONS_TOPIC": self.promotions_topic,

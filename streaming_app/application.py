@@ -38,7 +38,7 @@ class QueryFailedError(Exception):
 def run_application(
     settings: ApplicationSettings,
     port: int,
-    metrics: Collector,
+    metrics: Sequence[Collector],
     work: Callable[[Event, Status], None],
     pages: Mapping[str, Callable[[str], Page]] = MappingProxyType({}),
 ) -> NoReturn:

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -74,7 +74,7 @@ def start_health_server(
     host: str,
     port: int,
     status: Status,
-    metrics: Collector,
+    metrics: Sequence[Collector],
     pages: Mapping[str, Callable[[str], Page]],
 ) -> int:
     """Serve /health/live, /health/ready (200, or 503 with the reason), /metrics (Prometheus), /model (JSON).
@@ -84,7 +84,8 @@ def start_health_server(
     """
 
     registry = CollectorRegistry()
-    registry.register(metrics)
+    for collector in metrics:
+        registry.register(collector)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

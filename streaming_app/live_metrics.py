@@ -20,6 +20,7 @@ from pyspark.sql import SparkSession
 
 from streaming_app.application import run_application, running, watch_queries
 from streaming_app.dead_letters import start_dead_letters
+from streaming_app.drift_watch import DriftWatch
 from streaming_app.health import Status
 from streaming_app.live_history import LiveHistory
 from streaming_app.live_metrics_query import ALL_VERSIONS, start_live_metrics
@@ -95,7 +96,9 @@ class LiveFigures(Collector):
         yield from (prices, requests, priced, orphans)
 
 
-def measure(settings: LiveMetricsSettings, figures: LiveFigures, stop: Event, status: Status) -> None:
+def measure(
+    settings: LiveMetricsSettings, figures: LiveFigures, drift: DriftWatch, stop: Event, status: Status
+) -> None:
     """Wait for Kafka and its topics, then publish live metrics until `stop` is set."""
     consumer = wait_for(lambda: _connect(settings), stop, (KafkaError, OSError), report=status.not_ready)
     threading.Thread(target=_follow, args=(consumer, figures, stop), name="figures", daemon=True).start()
@@ -113,6 +116,7 @@ def measure(settings: LiveMetricsSettings, figures: LiveFigures, stop: Event, st
             queries.enter_context(running(spark, query, status))
         log.info("measuring", window=settings.live_metrics_window, state=settings.checkpoint(""))
         status.ready()
+        drift.follow(spark, stop)
         watch_queries(started, stop)
 
 
@@ -146,6 +150,7 @@ def _connect(settings: LiveMetricsSettings) -> KafkaConsumer:
         settings.live_metrics_topic,
         settings.live_totals_topic,
         settings.dead_letters_topic,
+        settings.input_drift_topic,
     ):
         if topic not in topics:
             consumer.close()
@@ -181,12 +186,13 @@ def main() -> None:
     figures = LiveFigures()
     history = LiveHistory(settings)
     history.follow()
+    drift = DriftWatch(settings, lambda: history.now().in_service)
     run_application(
         settings,
         settings.live_metrics_port,
-        figures,
-        lambda stop, status: measure(settings, figures, stop, status),
-        pages(history.now),
+        [figures, drift],
+        lambda stop, status: measure(settings, figures, drift, stop, status),
+        pages(history.now, drift.now),
     )
 
 

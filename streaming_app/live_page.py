@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from streaming_app.drift_watch import DriftReport
 from streaming_app.health import Page
 from streaming_app.live_chart import chart
 from streaming_app.live_history import History, Point, began
@@ -21,6 +22,7 @@ HOURS = (1, 6, 24)
 _DEFAULT_HOURS = 6
 _REFRESH_SECONDS = 10
 _MOST_TAKEOVERS = 10
+_MOST_FEATURES = 8
 _CSS = files("streaming_app").joinpath("pages/live.css").read_bytes()
 _template = Environment(
     loader=PackageLoader("streaming_app", "pages"),
@@ -30,7 +32,9 @@ _template = Environment(
 ).get_template("live.html")
 
 
-def pages(history: Callable[[], History]) -> Mapping[str, Callable[[str], Page]]:
+def pages(
+    history: Callable[[], History], drift: Callable[[], DriftReport | None]
+) -> Mapping[str, Callable[[str], Page]]:
     """The page and what it shows, by path; each is made from the query string of its address."""
 
     def drawn(query: str, narrow: bool) -> Page:
@@ -43,7 +47,7 @@ def pages(history: Callable[[], History]) -> Mapping[str, Callable[[str], Page]]
 
     return {
         "/": lambda query: Page(
-            live_page(history(), datetime.now(UTC), chosen_hours(query)).encode(),
+            live_page(history(), drift(), datetime.now(UTC), chosen_hours(query)).encode(),
             "text/html; charset=utf-8",
             "style-src 'self'; img-src 'self' data:",
         ),
@@ -59,8 +63,8 @@ def chosen_hours(query: str) -> int:
     return next((hours for hours in HOURS if str(hours) == asked), _DEFAULT_HOURS)
 
 
-def live_page(history: History, now: datetime, hours: int) -> str:
-    """Make the page from what has been published in the last hours."""
+def live_page(history: History, drift: DriftReport | None, now: datetime, hours: int) -> str:
+    """Make the page from what has been published in the last hours, and the newest look at the drift."""
     recent = history.since(now - timedelta(hours=hours))
     newest = {version: points[-1] for version, points in recent.points.items()}
     shown = newest.get(history.in_service or "") or newest.get(ALL_VERSIONS)
@@ -75,6 +79,7 @@ def live_page(history: History, now: datetime, hours: int) -> str:
         hours=hours,
         rows=[_row(point, history.in_service) for point in newest.values()],
         marks=_marks(recent, now - timedelta(hours=hours)),
+        drift=None if drift is None else _drift(drift),
         now=f"{now:%H:%M:%S}",
         refresh_seconds=_REFRESH_SECONDS,
     )
@@ -161,6 +166,31 @@ def _marks(recent: History, begin: datetime) -> list[dict[str, str]]:
             text = f"version {takeover.version} takes over{former}"
         marks.append({"at": takeover.began_at, "time": f"{began(takeover):%H:%M:%S}", "text": text})
     return marks[: -_MOST_TAKEOVERS - 1 : -1]
+
+
+def _drift(report: DriftReport) -> dict[str, Any]:
+    says = {
+        "unknown": "Too few requests to tell",
+        "steady": "The cars asked for are like those that the model was trained on",
+        "warning": "The cars asked for begin to differ from those that the model was trained on",
+        "alarm": "The cars asked for differ much from those that the model was trained on",
+    }
+    return {
+        "level": report.level,
+        "says": f"{says[report.level]} ({_name(report.model_version)}, {report.requests:,} requests)",
+        "rows": []
+        if report.level == "unknown"
+        else [
+            {
+                "name": found.name.replace("_", " "),
+                "index": f"{found.index:.2f}",
+                "bin": found.bin,
+                "trained": f"{found.trained_share:.1%}",
+                "live": f"{found.live_share:.1%}",
+            }
+            for found in report.features[:_MOST_FEATURES]
+        ],
+    }
 
 
 def _name(version: str) -> str:

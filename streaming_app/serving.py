@@ -351,7 +351,7 @@ def main() -> None:
     run_application(
         settings,
         settings.serving_port,
-        metrics,
+        [metrics],
         lambda stop, status: serve(settings, metrics, stop, status),
     )
 

@@ -24,6 +24,9 @@ class KafkaSettings(BaseSettings):
     dead_letters_topic: str = Field(
         "usedcars.dead-letters", description="topic of the rejected messages with the reasons"
     )
+    input_drift_topic: str = Field(
+        "usedcars.input-drift", description="topic of how far the requests are from the training rows"
+    )
     takeovers_topic: str = Field(
         "usedcars.takeovers", description="topic, of one partition, of who began to answer, and from where on"
     )
@@ -44,14 +47,14 @@ class ApplicationSettings(KafkaSettings):
     max_message_bytes: int = Field(
         65_536, gt=0, description="a longer message is answered with the rejection too_large, unread"
     )
+    mlflow_tracking_uri: str = Field("http://127.0.0.1:5000", description="MLflow tracking server")
+    registered_model: str = Field("usedcars-price", description="MLflow registered model to serve")
     health_host: str = Field("127.0.0.1", description="address of the health and metrics page")
 
 
 class ServingSettings(ApplicationSettings):
     """The serving process."""
 
-    mlflow_tracking_uri: str = Field("http://127.0.0.1:5000", description="MLflow tracking server")
-    registered_model: str = Field("usedcars-price", description="MLflow registered model to serve")
     serving_alias: str = Field("serving", description="alias of the version to serve")
     serving_spark_master: str = Field(
         "local[4]",
@@ -112,6 +115,18 @@ class LiveMetricsSettings(ApplicationSettings):
         "1 minute", description="how much later than the newest message of its kind a message may come"
     )
     live_metrics_trigger: str = Field("1 second", description="distance between two updates of the figures")
+    drift_every_seconds: float = Field(60.0, gt=0, description="distance between two looks at the input")
+    drift_window_seconds: float = Field(
+        600.0, gt=0, description="of how long the requests are compared with the training rows"
+    )
+    drift_requests: int = Field(10_000, gt=0, description="of these the newest, at most so many")
+    drift_least_requests: int = Field(500, gt=0, description="fewer requests tell nothing of a drift")
+    drift_warning: float = Field(
+        0.1, gt=0, description="population stability index of a feature that is worth a look"
+    )
+    drift_alarm: float = Field(
+        0.25, gt=0, description="population stability index of a feature that has moved much"
+    )
     live_metrics_port: int = Field(8082, description="port of the health and metrics page")
 
     def checkpoint(self, query: str) -> str:

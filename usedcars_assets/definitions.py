@@ -13,6 +13,7 @@ from usedcars_assets.registry.registered_model import registered_model
 from usedcars_assets.registry.sensors import mlflow_after_cancellation, mlflow_after_failure
 from usedcars_assets.registry.training_export import training_export
 from usedcars_assets.resources.configured import configured_resources
+from usedcars_assets.rollout.input_drift import input_drift, input_drift_looks
 from usedcars_assets.rollout.live_comparison import live_comparison, live_evidence
 from usedcars_assets.rollout.live_metrics import live_metrics, live_metrics_windows
 from usedcars_assets.rollout.promotion_ledger import new_ledger_entries, promotion_ledger
@@ -34,6 +35,7 @@ defs = Definitions(
         serving_rollout,
         promotion_ledger,
         live_metrics,
+        input_drift,
         live_comparison,
     ],
     asset_checks=[feature_checks, model_checks],
@@ -45,6 +47,7 @@ defs = Definitions(
         mlflow_after_cancellation,
         new_ledger_entries,
         live_metrics_windows,
+        input_drift_looks,
         live_evidence,
     ],
     executor=threads_executor,

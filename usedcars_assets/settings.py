@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     requests_topic: str = Field("usedcars.requests", description="Topic of price requests.")
     predictions_topic: str = Field("usedcars.predictions", description="Topic of answers.")
     live_metrics_topic: str = Field("usedcars.live-metrics", description="Topic of the live metrics.")
+    input_drift_topic: str = Field("usedcars.input-drift", description="Topic of the input drift.")
     takeovers_topic: str = Field("usedcars.takeovers", description="Topic of who began to answer.")
     promotions_topic: str = Field(
         "usedcars.promotions", description="Topic of registrations, rollouts and rollbacks, kept for good."

@@ -207,10 +207,16 @@ def make_feature_tables(
         tables.append(FeatureTable(training=training, path=path, rows=count, seconds=seconds))
     pipeline_path = f"{training.path}/features"
     save_model(features.pipeline, lake.uri(pipeline_path), overwrite=True)
+    lake.write_json(training_distribution_path(training), features.distribution.document())
     fitted = FittedFeatures(
         training=training, path=pipeline_path, split_path=split_path, settings=asdict(settings)
     )
     return tables[0], tables[1], fitted
+
+
+def training_distribution_path(training: Training) -> str:
+    """Where the distribution of the training rows is stored, as JSON."""
+    return f"{training.path}/training_distribution.json"
 
 
 def in_stable_order(rows: "DataFrame") -> "DataFrame":

@@ -8,8 +8,10 @@ from pyspark.ml.feature import CountVectorizerModel, Imputer, ImputerModel, SQLT
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as sf
 
+from usedcars_assets.pipeline.cleaning import TEXTS, cleaning_stage
 from usedcars_assets.pipeline.encoding import fit_target_encoders, words_in_fold
 from usedcars_assets.pipeline.errors import PipelineError
+from usedcars_assets.pipeline.training_distribution import TrainingDistribution, training_distribution
 
 _HUNDREDTHS_OF_PERCENT = 10_000
 _FEWEST_ROWS = 5
@@ -34,12 +36,14 @@ class FeatureTables:
         linear_features (vector for linear models: features, powers, one-hot), make_name, body_type, year.
     pipeline: from cleaned columns to both vectors, for rows it was not fitted on.
     split: the cleaned rows with `split` (train or test) and `fold` (null in test).
+    distribution: of the training rows, by feature.
     """
 
     train: DataFrame
     test: DataFrame
     pipeline: PipelineModel
     split: DataFrame
+    distribution: TrainingDistribution
 
 
 _AGE = "greatest(datediff({date}, make_date(year, 1, 1)) / 365.25D, 0D)"
@@ -198,6 +202,12 @@ def build_features(cleaned: DataFrame, settings: FeatureSettings) -> FeatureTabl
             columns=len(ENCODED),
         )
         one_hot = _one_hot(derived, settings.rarest)
+        distribution = training_distribution(
+            derived,
+            numbers={name: f"derived_{name}" for name in (*NUMBERS, *FLAGS)},
+            categories=sorted({column for columns in ENCODED.values() for column in columns} & set(TEXTS)),
+            stages=(cleaning_stage(), derive),
+        )
     finally:
         derived.unpersist()
     features = VectorAssembler(
@@ -231,6 +241,7 @@ def build_features(cleaned: DataFrame, settings: FeatureSettings) -> FeatureTabl
         test=pipeline.transform(in_test).selectExpr("listing_id", *kept),
         pipeline=pipeline,
         split=split,
+        distribution=distribution,
     )
 
 

@@ -1,5 +1,6 @@
 """The artefact as a version of the registered model, with all that is known of its training."""
 
+import json
 import shutil
 import time
 import uuid
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dagster import AssetExecutionContext, MetadataValue, Output, asset
 
 from usedcars_assets.failures import OUTAGE_RETRIES, clear_failures
+from usedcars_assets.features.tables import training_distribution_path
 from usedcars_assets.ingestion.batches import OWNERS
 from usedcars_assets.ingestion.trained import TrainedBatches, write_trained
 from usedcars_assets.references import RegisteredVersion, StackedModel
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 ARTIFACT_PATH = "model"
+DISTRIBUTION = "training_distribution.json"  # beside the pipeline: what live requests are compared with
 CANDIDATE = "candidate"
 
 
@@ -107,6 +110,8 @@ def _log_model(lake: Lake, tracking: MlflowTracking, stacked: StackedModel) -> t
         pipeline = folder / mlflow.models.Model.load(str(folder)).flavors["spark"]["model_data"]
         shutil.rmtree(pipeline)
         lake.download(f"{stacked.path}/artefact", pipeline)
+        distribution = lake.read_json(training_distribution_path(stacked.training))
+        (folder / DISTRIBUTION).write_text(json.dumps(distribution), encoding="utf-8")
         client, run_id = tracking.client(), stacked.training.mlflow_run_id
         # An upload that broke off, or an earlier registration of this training, must not be mixed with.
         taken = client.list_artifacts(run_id, ARTIFACT_PATH)

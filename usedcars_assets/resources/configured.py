@@ -59,6 +59,7 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
             requests=values.requests_topic,
             predictions=values.predictions_topic,
             live_metrics=values.live_metrics_topic,
+            input_drift=values.input_drift_topic,
             takeovers=values.takeovers_topic,
             promotions=values.promotions_topic,
         ),

@@ -13,6 +13,7 @@ class Topics(ConfigurableResource[Any]):
     requests: str = Field(description="Topic of price requests.")
     predictions: str = Field(description="Topic of answers.")
     live_metrics: str = Field(description="Topic of the live metrics' windows.")
+    input_drift: str = Field(description="Topic of how far the requests are from the training rows.")
     takeovers: str = Field(description="Topic, of one partition, of who began to answer.")
     promotions: str = Field(description="Topic, of one partition, of versions brought in and out of service.")
 

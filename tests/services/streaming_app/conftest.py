@@ -107,6 +107,16 @@ class Registry:
             )
         return str(logged.registered_model_version)
 
+    def register_distribution(self, name: str, document: dict[str, Any]) -> str:
+        """Register a version that has only the distribution of its training rows."""
+        mlflow.set_experiment("streaming application tests")
+        with mlflow.start_run() as run:
+            mlflow.log_dict(document, "model/training_distribution.json")
+        with contextlib.suppress(MlflowException):
+            self.client.create_registered_model(name)
+        source = f"{run.info.artifact_uri}/model"
+        return str(self.client.create_model_version(name, source, run.info.run_id).version)
+
     def pipeline(self, price: str = "greatest(raw_price, 100D)") -> PipelineModel:
         return price_pipeline(self.spark, price)
 
@@ -204,6 +214,7 @@ class Room:
         self.live_metrics, self.takeovers = f"live-metrics-{mark}", f"takeovers-{mark}"
         self.promotions = f"promotions-{mark}"
         self.live_totals, self.dead_letters = f"live-totals-{mark}", f"dead-letters-{mark}"
+        self.input_drift = f"input-drift-{mark}"
         self.environment = {
             **os.environ,
             **environment,
@@ -213,6 +224,7 @@ class Room:
             "USEDCARS_LIVE_METRICS_TOPIC": self.live_metrics,
             "USEDCARS_LIVE_TOTALS_TOPIC": self.live_totals,
             "USEDCARS_DEAD_LETTERS_TOPIC": self.dead_letters,
+            "USEDCARS_INPUT_DRIFT_TOPIC": self.input_drift,
             "USEDCARS_TAKEOVERS_TOPIC": self.takeovers,
             "USEDCARS_PROMOTIONS_TOPIC": self.promotions,
             **{f"USEDCARS_WARM_UP_{name}_TOPIC": f"warm-up-{name}-{mark}" for name in WARM_UP_TOPICS},
@@ -229,6 +241,7 @@ class Room:
             self.predictions: predictions,
             self.live_metrics: 1,
             self.live_totals: 1,
+            self.input_drift: 1,
             self.dead_letters: 1,
             self.takeovers: 1,
             self.promotions: 1,

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import requests
@@ -58,11 +59,40 @@ def takeover(generation: int, version: str, began_at: str) -> bytes:
     return Takeover(generation, f"host-{generation}", "price", version, began_at, "topic", {}, {}).record()
 
 
-def test_a_manager_sees_the_error_of_the_version_that_answers_and_the_takeovers_in_a_browser(
-    room: Any, browser: Browser
+def fuel_distribution() -> dict[str, Any]:
+    """Half of the training rows Gasoline, half Diesel."""
+    bins = "SELECT array(CASE fuel WHEN 'Gasoline' THEN 0 WHEN 'Diesel' THEN 1 ELSE 2 END) AS bins"
+    return {
+        "statements": [
+            "SELECT *, get_json_object(listing, '$.fuel_type') AS fuel FROM __THIS__",
+            f"{bins} FROM __THIS__",
+        ],
+        "features": [
+            {"name": "fuel_type", "labels": ["Gasoline", "Diesel", "other"], "counts": [500, 500, 0]}
+        ],
+    }
+
+
+def cars(name: str, *fuels: str) -> list[dict[str, Any]]:
+    return [
+        {"type": "price_request", "request_id": f"{name}{n}", "listing": {"fuel_type": fuel}}
+        for n, fuel in enumerate(fuels)
+    ]
+
+
+def test_a_manager_sees_the_error_the_takeovers_and_the_input_drift_in_a_browser(
+    room: Any, browser: Browser, registry: Any
 ) -> None:
+    model = f"drift-{uuid4().hex[:8]}"
+    versions = [registry.register_distribution(model, fuel_distribution()) for _ in range(7)]
+    assert versions[-1] == "7"
     process = room.start(
-        "live_metrics", USEDCARS_LIVE_METRICS_WINDOW="1 day", USEDCARS_LIVE_METRICS_SLIDE="1 day"
+        "live_metrics",
+        USEDCARS_LIVE_METRICS_WINDOW="1 day",
+        USEDCARS_LIVE_METRICS_SLIDE="1 day",
+        USEDCARS_REGISTERED_MODEL=model,
+        USEDCARS_DRIFT_EVERY_SECONDS="2",
+        USEDCARS_DRIFT_LEAST_REQUESTS="100",
     ).await_ready()
     address = f"http://127.0.0.1:{process.port}"
     page = opened(browser, address)
@@ -88,6 +118,19 @@ def test_a_manager_sees_the_error_of_the_version_that_answers_and_the_takeovers_
     expect(page.locator("#figures tr[data-version='6']")).to_contain_text("$1,000")
     expect(page.locator("#figures tr[data-version='7']")).to_contain_text("answers now")
     expect(page.locator("#takeovers li").first).to_contain_text("version 7 takes over from version 6")
+
+    room.send(*cars("usual", *["Gasoline", "Diesel"] * 30))
+    expect(page.locator("#drift")).to_contain_text("Too few requests to tell (version 7, 60 requests)")
+    room.send(*cars("more", *["Gasoline", "Diesel"] * 30))
+    expect(page.locator("#drift[data-level=steady]")).to_contain_text("(version 7, 120 requests)")
+    room.send(*cars("new", *["Electric"] * 60), b"no request")
+    expect(page.locator("#drift[data-level=alarm]")).to_contain_text("(version 7, 180 requests)")
+    expect(page.locator("#features")).to_contain_text("other")
+    assert 'usedcars_input_drift{feature="fuel_type",version="7"}' in process.metrics()
+    reports = room.read(room.input_drift, 3)
+    assert {"unknown", "steady", "alarm"} <= {report["level"] for report in reports}
+    assert [f["bin"] for f in reports[-1]["features"]] == ["other"]
+    assert "input_drift_alarm" in process.log()
 
     picture = opened(browser, address).locator("img")
     assert picture.evaluate("image => image.naturalWidth") > 0

@@ -52,6 +52,7 @@ class Platform:
             requests=room.requests,
             predictions=room.predictions,
             live_metrics=room.live_metrics,
+            input_drift=room.input_drift,
             takeovers=room.takeovers,
             promotions=room.promotions,
         )

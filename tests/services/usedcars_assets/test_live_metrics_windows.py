@@ -11,6 +11,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 
 from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.resources.topics import Topics
+from usedcars_assets.rollout.input_drift import input_drift_looks
 from usedcars_assets.rollout.live_metrics import Cursor, live_metrics_windows
 
 pytestmark = pytest.mark.services
@@ -73,3 +74,37 @@ def test_windows_that_are_over_are_observed_and_logged_once_to_the_versions_fini
     assert [metric.value for metric in logged] == [1_000.0, 2_000.0]
     assert logged[1].step - logged[0].step == 24 * 3600
     assert client.get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_each_look_at_the_input_drift_of_enough_requests_is_observed_once(resources: dict[str, Any]) -> None:
+    name = f"drift-{uuid.uuid4().hex[:8]}"
+    topics: Topics = changed(resources["topics"], input_drift=name)
+    admin = KafkaAdminClient(bootstrap_servers=topics.servers)
+    admin.create_topics([NewTopic(name, 1, 1)], wait_for_metadata=True)
+    admin.close()
+    producer = KafkaProducer(bootstrap_servers=topics.servers)
+
+    def publish(level: str, index: float) -> None:
+        moved = {"name": "fuel_type", "index": index, "bin": "Electric", "trained_share": 0, "live_share": 1}
+        record = {"model_version": "7", "window_end": "2026-01-01T10:00:00.000Z", "requests": 900}
+        producer.send(name, json.dumps({**record, "level": level, "features": [moved]}).encode())
+        producer.flush()
+
+    def look(cursor: str | None) -> SensorResult:
+        with build_sensor_context(cursor=cursor, resources={"topics": topics}) as context:
+            found: Any = input_drift_looks(context)
+        assert isinstance(found, SensorResult)
+        return found
+
+    publish("unknown", 9.0)
+    publish("alarm", 0.4)
+    producer.send(name, b"no look")
+    first = look(None)
+    (shown,) = first.asset_events
+    assert shown.metadata["index of fuel_type"].value == 0.4
+    assert shown.metadata["requests"].value == 900
+    assert look(first.cursor).asset_events == []
+    publish("steady", 0.01)
+    (then,) = look(first.cursor).asset_events
+    assert then.metadata["level"].value == "steady"
+    producer.close()

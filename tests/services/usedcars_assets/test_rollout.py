@@ -60,6 +60,7 @@ class Service:
             requests=f"{name}.requests",
             predictions=f"{name}.predictions",
             live_metrics=f"{name}.live-metrics",
+            input_drift=f"{name}.input-drift",
             takeovers=f"{name}.takeovers",
             promotions=f"{name}.promotions",
         )

@@ -18,6 +18,7 @@ from usedcars_assets.pipeline.members.training import MemberResult, train_member
 from usedcars_assets.pipeline.raw_listings import RAW_COLUMNS, read_raw_listings
 from usedcars_assets.pipeline.stacking import StackResult, train_stack
 from usedcars_assets.pipeline.tables import load_pipeline, read_table, save_model, write_table
+from usedcars_assets.pipeline.training_distribution import TrainingDistribution
 
 RawRow = dict[str, str]
 WriteCsv = Callable[..., str]
@@ -159,6 +160,7 @@ class Training:
     stack: StackResult
     artefact: PipelineModel
     artefact_path: str
+    distribution: TrainingDistribution
 
 
 # Small, but more than one tree, several folds and all members that are trained by default.
@@ -200,6 +202,7 @@ def training(
         stack=stack,
         artefact=load_pipeline(f"{lake}/artefact"),
         artefact_path=str(Path(lake.removeprefix("file://")) / "artefact"),
+        distribution=tables.distribution,
     )
     for member in members.values():
         member.release()

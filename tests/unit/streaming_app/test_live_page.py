@@ -6,6 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from streaming_app.drift_watch import DriftReport
+from streaming_app.input_drift import FeatureDrift
 from streaming_app.live_chart import chart
 from streaming_app.live_history import History, Point, began, read_point
 from streaming_app.live_page import chosen_hours, live_page
@@ -37,7 +39,7 @@ TWO_VERSIONS = History(
 
 
 def test_the_headline_is_the_error_of_the_version_that_answers_beside_that_of_its_predecessor() -> None:
-    page = live_page(TWO_VERSIONS, NOW, 6)
+    page = live_page(TWO_VERSIONS, None, NOW, 6)
     assert "Our prices are off by $1,859 on average (8.3%)" in page
     assert "Version 2, measured by the 1,412 prices set in the 10 minutes up to 13:59 UTC." in page
     assert "version 1: $2,041" in page
@@ -48,32 +50,32 @@ def test_the_headline_is_the_error_of_the_version_that_answers_beside_that_of_it
 
 def test_a_version_that_answers_without_prices_yet_is_said_beside_the_figures_of_all() -> None:
     history = replace(TWO_VERSIONS, takeovers=(*TWO_VERSIONS.takeovers, takeover(7, "3", 0.5)))
-    page = live_page(history, NOW, 6)
+    page = live_page(history, None, NOW, 6)
     assert "off by $1,900" in page
     assert "the version that answers has no prices yet" in page
 
 
 def test_takeovers_are_listed_newest_first_and_told_from_a_process_that_goes_on() -> None:
-    page = live_page(TWO_VERSIONS, NOW, 6)
+    page = live_page(TWO_VERSIONS, None, NOW, 6)
     said = ["version 2 takes over from version 1", "two goes on with version 1", "version 1 takes over"]
     assert [page.index(text) for text in said] == sorted(page.index(text) for text in said)
 
 
 def test_a_span_shows_its_own_figures_and_takeovers_only() -> None:
-    page = live_page(TWO_VERSIONS, NOW, 1)
+    page = live_page(TWO_VERSIONS, None, NOW, 1)
     assert "version 2 takes over from version 1" in page
     assert "version 1 takes over<" not in page
 
 
 def test_without_any_price_the_page_says_so() -> None:
-    page = live_page(History({}, ()), NOW, 6)
+    page = live_page(History({}, ()), None, NOW, 6)
     assert "No prices have been set yet" in page
     assert "<table" not in page
     assert "<img" not in page
 
 
 def test_without_prices_in_the_span_the_page_says_when_the_last_came() -> None:
-    page = live_page(History({"1": (point("1", 300),)}, ()), NOW, 1)
+    page = live_page(History({"1": (point("1", 300),)}, ()), None, NOW, 1)
     assert "No prices were set in the last hour" in page
     assert "The last figures are of 09:00 UTC" in page
 
@@ -83,7 +85,7 @@ def test_what_comes_from_topics_is_escaped() -> None:
     history = History(
         {name: (point(name, 1),)}, (takeover(1, name, 5), takeover(2, name, 3, name)), f"trouble {name}"
     )
-    page = live_page(history, NOW, 6)
+    page = live_page(history, None, NOW, 6)
     assert "<script" not in page.lower()
     assert "&lt;script&gt;" in page
     assert "{$" in page
@@ -91,7 +93,7 @@ def test_what_comes_from_topics_is_escaped() -> None:
 
 
 def test_an_outage_of_kafka_is_said_above_the_figures_of_before() -> None:
-    page = live_page(replace(TWO_VERSIONS, trouble="Kafka at x does not deliver: timed out"), NOW, 6)
+    page = live_page(replace(TWO_VERSIONS, trouble="Kafka at x does not deliver: timed out"), None, NOW, 6)
     assert "Kafka at x does not deliver: timed out. What is shown is of the time before." in page
     assert "$1,859" in page
 
@@ -136,3 +138,21 @@ def test_a_point_is_read_from_a_record_and_anything_else_is_not() -> None:
 def test_the_span_keeps_the_takeover_before_it() -> None:
     recent = TWO_VERSIONS.since(NOW - timedelta(minutes=45))
     assert [began(t) for t in recent.takeovers] == [NOW - timedelta(minutes=m) for m in (60, 30)]
+
+
+def test_the_features_that_have_moved_most_are_shown_with_what_moved() -> None:
+    moved = FeatureDrift("fuel_type", 0.41, "Electric <b>", 0.02, 0.3)
+    report = DriftReport("7", "2026-01-01T10:00:00.000Z", "2026-01-01T10:10:00.000Z", 4321, "alarm", (moved,))
+    page = live_page(TWO_VERSIONS, report, NOW, 6)
+    assert "differ much from those that the model was trained on (version 7, 4,321 requests)" in page
+    assert 'data-level="alarm"' in page
+    for text in ("fuel type", "0.41", "Electric &lt;b&gt;", "2.0%", "30.0%"):
+        assert text in page
+
+
+def test_of_too_few_requests_no_drift_is_told() -> None:
+    moved = FeatureDrift("fuel_type", 0.41, "Electric", 0.02, 0.3)
+    report = DriftReport("7", "2026-01-01T10:00:00.000Z", "2026-01-01T10:10:00.000Z", 3, "unknown", (moved,))
+    page = live_page(TWO_VERSIONS, report, NOW, 6)
+    assert "Too few requests to tell" in page
+    assert "0.41" not in page
