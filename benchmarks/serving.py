@@ -39,6 +39,7 @@ from streaming_app.settings import ServingSettings
 
 PARTITIONS = 2
 UNREAD = ("description", "main_picture_url")  # long, and no model looks at them: who asks leaves them out
+UNKNOWN = ("", "--", "None")  # placeholders of the published file
 RATES = (1_000, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000)
 HTTP_RATES = (5, 10, 20, 50, 100, 200)
 SECONDS_A_RATE = 15.0
@@ -241,7 +242,7 @@ def main() -> None:
         for _ in generate_listings(raw, 20_000, seed=9):
             pass
         listings = [
-            json.dumps({k: v for k, v in question.listing.items() if k not in UNREAD})
+            json.dumps({k: v for k, v in question.listing.items() if k not in UNREAD and v not in UNKNOWN})
             for question in read_questions(raw, 2_000)
         ]
         print(f"listings of {sum(map(len, listings)) / len(listings):.0f} characters on average")

@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from streaming_app.input_drift import FeatureDrift, TrainingDistribution, count_live, drift
@@ -98,7 +99,7 @@ class DriftWatch(Collector):
                 if (version := self._in_service()) is not None:
                     self._tell(self.look(spark, consumer, version), producer)
                 trouble = ""
-            except (NotYetError, KafkaException, Py4JError, OSError) as error:
+            except (NotYetError, KafkaException, PySparkException, Py4JError, OSError) as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
                 if reason != trouble:  # a line an outage, not one a look
                     log.warning("drift_unknown", reason=reason)

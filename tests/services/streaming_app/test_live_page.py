@@ -148,7 +148,7 @@ def test_a_manager_sees_the_error_the_takeovers_and_the_input_drift_in_a_browser
     assert "unsafe" not in answered.headers["Content-Security-Policy"]
 
     exposed = {family.name for family in text_string_to_metric_families(process.metrics())}
-    queried = queried_metrics("usedcars_live_")
+    queried = queried_metrics("usedcars_live_", "usedcars_input_")
     assert queried
     assert queried <= exposed, "every metric in the dashboard's queries is exposed"
     assert process.terminate() == 0

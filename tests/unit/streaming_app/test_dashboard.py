@@ -10,7 +10,11 @@ from tests.dashboard import dashboard, queried_metrics, queries
 
 def test_every_metric_is_of_serving_or_of_the_live_metrics() -> None:
     of_both = queried_metrics(
-        "usedcars_serving_", "usedcars_requests_", "usedcars_predictions_", "usedcars_live_"
+        "usedcars_serving_",
+        "usedcars_requests_",
+        "usedcars_predictions_",
+        "usedcars_live_",
+        "usedcars_input_",
     )
     assert of_both == queried_metrics() != set()
 
