@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from streaming_app.records import reader
 from streaming_app.settings import ServingSettings
 
 log = structlog.get_logger()
@@ -96,8 +97,8 @@ class AnswerReader:
         self._thread = threading.Thread(target=self._run, name="answer-figures", daemon=True)
 
     def begin(self, answers_from: Mapping[int, int]) -> None:
-        """Read from these offsets of the predictions topic on; go on where it is when it reads already."""
-        if self._begin_at is None:
+        """Read from these offsets of the predictions topic on; go on where it is when it reads them."""
+        if self._begin_at is None or set(self._begin_at) != set(answers_from):
             self._begin_at = dict(answers_from)
         if not self._thread.is_alive():
             self._thread.start()
@@ -108,17 +109,12 @@ class AnswerReader:
 
     def _run(self) -> None:
         # Only this thread may use the consumer.
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self._settings.kafka_bootstrap_servers,
-                "group.id": self._settings.serving_group,  # it never joins it
-                "client.id": "usedcars-answer-figures",
-                "enable.auto.commit": False,
-                # Fetch not much more than is read.
-                "queued.min.messages": ANSWERS_A_SECOND,
-                "queued.max.messages.kbytes": 1024,
-                "log_level": 2,
-            }
+        consumer = reader(
+            self._settings,
+            "usedcars-answer-figures",
+            self._settings.serving_group,
+            # Fetch not much more than is read.
+            {"queued.min.messages": ANSWERS_A_SECOND, "queued.max.messages.kbytes": 1024},
         )
         position: dict[int, int] = {}
         reading: dict[int, int] | None = None

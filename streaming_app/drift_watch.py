@@ -21,7 +21,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from streaming_app.input_drift import FeatureDrift, TrainingDistribution, count_live, drift
-from streaming_app.records import TIMEOUT, connect, topic_partitions
+from streaming_app.records import TIMEOUT, reader, topic_partitions
 from streaming_app.settings import LiveMetricsSettings
 from streaming_app.spark_session import ENDURING
 from streaming_app.waiting import NotYetError
@@ -85,7 +85,7 @@ class DriftWatch(Collector):
         yield from (index, requests)
 
     def _follow(self, spark: SparkSession, stop: Event) -> None:
-        consumer = connect(self._settings, "usedcars-input-drift", "usedcars-input-drift", "read_uncommitted")
+        consumer = reader(self._settings, "usedcars-input-drift", "usedcars-input-drift")
         producer = Producer(
             {
                 "bootstrap.servers": self._settings.kafka_bootstrap_servers,

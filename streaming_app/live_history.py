@@ -15,6 +15,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from streaming_app.live_metrics_query import ALL_VERSIONS
+from streaming_app.records import reader
 from streaming_app.settings import KafkaSettings
 from streaming_app.takeovers import Takeover, read_takeover
 
@@ -108,17 +109,7 @@ class LiveHistory:
 
     def _follow(self) -> None:
         # Only this thread may use the consumer.
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self._settings.kafka_bootstrap_servers,
-                "group.id": "usedcars-live-history",  # it never joins it
-                "client.id": "usedcars-live-history",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "reconnect.backoff.max.ms": 1000,
-                "log_level": 2,
-            }
-        )
+        consumer = reader(self._settings, "usedcars-live-history", "usedcars-live-history")
         begin: list[TopicPartition] = []
         while True:
             try:

@@ -81,6 +81,7 @@ class OutputLog:
     def __init__(self, settings: ServingSettings) -> None:
         self._requests = settings.requests_topic
         self._predictions = settings.predictions_topic
+        self._known: list[int] = []
         self._consumer = connect(settings, "usedcars-serving-log", settings.serving_group, "read_uncommitted")
         self._admin = AdminClient(
             {
@@ -113,7 +114,12 @@ class OutputLog:
         high = identity.get_most_significant_bits() % 2**64
         low = identity.get_least_significant_bits() % 2**64
         self._topic_id = str(UUID(int=high << 64 | low))
-        return sorted(partition.id for partition in requests.partitions)
+        partitions = sorted(partition.id for partition in requests.partitions)
+        if partitions != self._known:
+            for name in names:  # else it knows for minutes no partition that was added
+                self._consumer.list_topics(name, TIMEOUT)
+            self._known = partitions
+        return partitions
 
     def resume(self, former: Takeover | None) -> Progress:
         """Find where to resume behind the `former` takeover, and take note of the requests topic's identity.

@@ -4,7 +4,9 @@ With librdkafka: kafka-python 3.0.12 needs half a minute and more to find a brok
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -15,25 +17,35 @@ TIMEOUT = 5.0
 """Seconds that Kafka has for an answer."""
 
 
-def connect(settings: KafkaSettings, client: str, group: str, isolation: str) -> Consumer:
-    """A consumer that never joins its group; not to be used by several threads.
-
-    isolation: read_committed or read_uncommitted, which decides also what the end of a partition is.
-    """
+def reader(
+    settings: KafkaSettings, client: str, group: str, options: Mapping[str, Any] = MappingProxyType({})
+) -> Consumer:
+    """A consumer that never joins its group; not to be used by several threads."""
     return Consumer(
         {
             "bootstrap.servers": settings.kafka_bootstrap_servers,
             "group.id": group,
             "client.id": client,
             "enable.auto.commit": False,
-            "isolation.level": isolation,
             "auto.offset.reset": "earliest",
-            # The end of a partition is told by an empty fetch.
-            "enable.partition.eof": True,
-            "fetch.wait.max.ms": 10,
             "reconnect.backoff.max.ms": 1000,
             "log_level": 2,
+            **options,
         }
+    )
+
+
+def connect(settings: KafkaSettings, client: str, group: str, isolation: str) -> Consumer:
+    """A reader for `read_records`.
+
+    isolation: read_committed or read_uncommitted, which decides also what the end of a partition is.
+    """
+    return reader(
+        settings,
+        client,
+        group,
+        # The end of a partition is told by an empty fetch.
+        {"isolation.level": isolation, "enable.partition.eof": True, "fetch.wait.max.ms": 10},
     )
 
 

@@ -61,16 +61,18 @@ def serve(settings: ServingSettings, metrics: ServingMetrics, stop: Event, statu
     output_log = wait_for(lambda: _connect(settings), stop, _AWAY, report=status.not_ready)
     takeovers = wait_for(lambda: TakeoverLog(settings), stop, _AWAY, report=status.not_ready)
     spark, prepared = _first_model(settings, stop, status)
-    _check_cores(spark, settings, output_log.partitions())
+    partitions = wait_for(output_log.partitions, stop, _AWAY, report=status.not_ready)
+    _check_cores(spark, settings, partitions)
+    asked = _Asked(spark, settings, partitions)
     checkpoints = new_checkpoint(settings.checkpoint_folder, spark)
     succession = Succession(spark, settings, status, stop)
     lease = Lease(settings)
     threading.Thread(
-        target=_keep_books, args=(stop, settings, metrics, lease), name="books", daemon=True
+        target=_keep_books, args=(stop, settings, metrics, lease, asked), name="books", daemon=True
     ).start()
     reader = AnswerReader(settings, metrics.answers, stop)
     process = _Process(
-        settings, spark, lease, succession, output_log, takeovers, metrics, reader, stop, status
+        settings, spark, lease, succession, output_log, takeovers, metrics, reader, asked, stop, status
     )
     try:
         lease.take_part()
@@ -88,12 +90,34 @@ def serve(settings: ServingSettings, metrics: ServingMetrics, stop: Event, statu
         lease.give_back()
 
 
+class _Asked:
+    """The partitions of the requests, as they were last seen and as far as there are cores for them."""
+
+    def __init__(self, spark: SparkSession, settings: ServingSettings, partitions: list[int]) -> None:
+        self._spark, self._settings = spark, settings
+        self._seen = self.partitions = partitions
+
+    def see(self, partitions: list[int]) -> None:
+        """Take note of them; of too many it is said once, and those before are answered on."""
+        if partitions == self._seen:
+            return
+        self._seen = partitions
+        try:
+            _check_cores(self._spark, self._settings, partitions)
+        except TopicsError as error:
+            log.error("partitions_not_answered", reason=str(error))
+        else:
+            log.info("partitions_changed", topic=self._settings.requests_topic, partitions=partitions)
+            self.partitions = partitions
+
+
 @dataclass(frozen=True)
 class _Planned:
     """A version with its query, ready to be started; planned for the generation that comes next."""
 
     prepared: PreparedModel
     generation: int
+    partitions: list[int]
     answers: DataFrame
 
 
@@ -109,6 +133,7 @@ class _Process:
     takeovers: TakeoverLog
     metrics: ServingMetrics
     reader: AnswerReader
+    asked: _Asked
     stop: Event
     status: Status
 
@@ -118,17 +143,21 @@ class _Process:
         if not self._lease_within(_SECONDS_TO_BE_ELECTED):  # else nobody answers: no time to warm up
             self.status.not_ready(f"warming up with version {prepared.served.version}")
             warm_up(self.spark, prepared, self.settings, checkpoints, self._is_called)
-        planned = self._plan(prepared, self._next_generation())
+        planned = self._plan(prepared, self._next_generation(), self.asked.partitions)
         while not self.lease.held():
             self.status.stand_by(prepared.served.name, prepared.served.version)
             self.metrics.stood_by(prepared.served.version)
             if self._lease_within(_SECONDS_BETWEEN_LOOKS):
                 break
             prepared = self.succession.next() or prepared
-            generation = self._next_generation()
-            if (prepared, generation) != (planned.prepared, planned.generation):
+            generation, partitions = self._next_generation(), self.asked.partitions
+            if (prepared, generation, partitions) != (
+                planned.prepared,
+                planned.generation,
+                planned.partitions,
+            ):
                 self.succession.holds(prepared.served)
-                planned = self._plan(prepared, generation)
+                planned = self._plan(prepared, generation, partitions)
         return planned
 
     def _is_called(self) -> bool:
@@ -142,12 +171,13 @@ class _Process:
             return NO_GENERATION
         return 1 + (NO_GENERATION if former is None else former.generation)
 
-    def _plan(self, prepared: PreparedModel, generation: int) -> _Planned:
+    def _plan(self, prepared: PreparedModel, generation: int, partitions: list[int]) -> _Planned:
         version = prepared.served.version
         return _Planned(
             prepared,
             generation,
-            plan_answers(self.spark, prepared.model, version, generation, self.settings),
+            partitions,
+            plan_answers(self.spark, prepared.model, version, generation, partitions, self.settings),
         )
 
     def _lease_within(self, seconds: float) -> bool:
@@ -160,7 +190,8 @@ class _Process:
     def answer(self, planned: _Planned, checkpoint: Path) -> _Planned:
         """Answer with one version until its successor is prepared, and stop for it.
 
-        Raises StoppedError, LeaseLostError, and QueryFailedError when the query ends by itself.
+        Its successor is the same version when the requests have got other partitions. Raises StoppedError,
+        LeaseLostError, and QueryFailedError when the query ends by itself.
         """
         served = planned.prepared.served
         # A process that was killed here may have a JVM left that answers on for a moment.
@@ -169,26 +200,29 @@ class _Process:
         former = wait_for(self.takeovers.last, self.stop, _AWAY, longest_pause=0.25)
         progress = wait_for(partial(self.output_log.resume, former), self.stop, _AWAY, longest_pause=0.25)
         takeover = _takeover(self.settings, planned.prepared, former, progress)
+        partitions = [p for p in self.asked.partitions if p in progress.next_offsets]
+        starts = {p: progress.next_offsets[p] for p in partitions}
         self.lease.put_down(takeover)
-        if takeover.generation != planned.generation:
-            planned = self._plan(planned.prepared, takeover.generation)
-        query = start_query(planned.answers, self.settings, progress.next_offsets, checkpoint)
+        if (takeover.generation, partitions) != (planned.generation, planned.partitions):
+            planned = self._plan(planned.prepared, takeover.generation, partitions)
+        query = start_query(planned.answers, self.settings, starts, checkpoint)
         try:
             log.info(
                 "serving",
                 model=served.name,
                 version=served.version,
                 generation=takeover.generation,
-                from_offsets=progress.next_offsets,
+                from_offsets=starts,
             )
             remember_served(self.settings, served)
-            self._await_tasks(query, len(progress.next_offsets))
+            self._await_tasks(query, len(partitions))
             self.metrics.started(query, served.version)
             self.status.serve(served.name, served.version)
             self.status.ready()
             self.reader.begin(takeover.answers_from)
             self.succession.holds(served)
-            successor = self._plan(self._await_successor(query), takeover.generation + 1)
+            prepared = self._await_successor(query, planned)
+            successor = self._plan(prepared, takeover.generation + 1, self.asked.partitions)
         except BaseException as error:
             self.status.not_ready("stopping")
             self.reader.end()
@@ -213,9 +247,11 @@ class _Process:
         while not running():
             self._check(query)
 
-    def _await_successor(self, query: StreamingQuery) -> PreparedModel:
+    def _await_successor(self, query: StreamingQuery, planned: _Planned) -> PreparedModel:
         while (successor := self.succession.next()) is None:
             self._check(query)
+            if self.asked.partitions != planned.partitions:
+                return planned.prepared
         return successor
 
     def _check(self, query: StreamingQuery) -> None:
@@ -322,10 +358,12 @@ def _check_cores(spark: SparkSession, settings: ServingSettings, partitions: lis
         )
 
 
-def _keep_books(stop: Event, settings: ServingSettings, metrics: ServingMetrics, lease: Lease) -> None:
+def _keep_books(
+    stop: Event, settings: ServingSettings, metrics: ServingMetrics, lease: Lease, asked: _Asked
+) -> None:
     """Follow the progress for the metrics; the active process commits it as the floor of the next start."""
     committed_at = 0.0
-    unknown = False
+    unknown = ""
     output_log: OutputLog | None = None  # its own: one is not for several threads
     takeovers: TakeoverLog | None = None
     while not stop.wait(_SECONDS_BETWEEN_BOOKS):
@@ -334,14 +372,16 @@ def _keep_books(stop: Event, settings: ServingSettings, metrics: ServingMetrics,
             takeovers = takeovers or TakeoverLog(settings)
             progress = output_log.progress(takeovers.last())
             metrics.progressed(progress)
-            unknown = False
+            asked.see(sorted(progress.next_offsets))
+            unknown = ""
             if lease.held() and time.monotonic() - committed_at > _SECONDS_BETWEEN_FLOORS:
                 output_log.commit_floor(progress)
                 committed_at = time.monotonic()
         except (*_AWAY, NotYetError, TopicsError) as error:
-            if not unknown:  # a line an outage, not one every two seconds of it
-                log.warning("progress_unknown", reason=str(error)[:300])
-            unknown = True
+            reason = str(error)[:300]
+            if reason != unknown:  # a line an outage, not one every two seconds of it
+                log.warning("progress_unknown", reason=reason)
+            unknown = reason
 
 
 def main() -> None:

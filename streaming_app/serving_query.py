@@ -1,7 +1,7 @@
 """The one query of serving: Kafka to Kafka through the model, in Spark's real-time mode."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pyspark.ml import PipelineModel
@@ -84,13 +84,17 @@ def plan_answers(
     model: PipelineModel,
     model_version: str,
     generation: int,
+    partitions: Sequence[int],
     settings: ServingSettings,
 ) -> DataFrame:
-    """The query up to the moment of its start: what to answer to requests yet to be read."""
+    """The query up to the moment of its start: what to answer to requests yet to be read.
+
+    Of these partitions only: one that is added later may have no place for its answers yet.
+    """
     requests = (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
-        .option("subscribe", settings.requests_topic)
+        .option("assign", json.dumps({settings.requests_topic: list(partitions)}))
         .options(**_CONSUMER)
         .load()
     )

@@ -81,7 +81,9 @@ def _round(
         for topic in (scratch.requests_topic, scratch.predictions_topic)
     )
     _ask(scratch, prepared, len(asked))
-    planned = plan_answers(spark, prepared.model, prepared.served.version, NO_GENERATION, scratch)
+    planned = plan_answers(
+        spark, prepared.model, prepared.served.version, NO_GENERATION, sorted(asked), scratch
+    )
     began = time.monotonic()
     first: float | None = None
     query = start_query(planned, scratch, asked, checkpoint)

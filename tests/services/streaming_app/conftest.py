@@ -171,6 +171,13 @@ class Process:
     def log(self) -> str:
         return self.log_file.read_text()
 
+    def await_log(self, text: str, seconds: float = PATIENCE) -> None:
+        """Wait until it has logged something."""
+        deadline = time.monotonic() + seconds
+        while text not in self.log():
+            assert time.monotonic() < deadline, f"no {text!r} after {seconds} s:\n{self.log()}"
+            time.sleep(0.1)
+
     def await_ready(self, seconds: float = PATIENCE) -> "Process":
         return self.await_health(lambda code, _: code == 200, seconds)
 

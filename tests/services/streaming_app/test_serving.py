@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import psutil
 import pytest
+from confluent_kafka.admin import AdminClient, NewPartitions
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
@@ -109,6 +110,39 @@ def test_too_few_cores_for_the_partitions_are_said_and_not_endured(room: Any) ->
     process = room.start("serving", USEDCARS_SERVING_SPARK_MASTER="local[1]")
     assert process.process.wait(240) == 1
     assert "2 partitions and serving 1 Spark cores" in process.log()
+
+
+def test_added_partitions_are_answered_too_unless_their_answers_have_no_place_or_no_core(room: Any) -> None:
+    process = room.start("serving").await_ready()
+    admin = AdminClient({"bootstrap.servers": room.brokers})
+
+    def grow(topic: str, partitions: int) -> None:
+        for grown in admin.create_partitions([NewPartitions(topic, partitions)]).values():
+            grown.result()
+
+    def ask(*partitions: int) -> None:
+        for partition in partitions:
+            room.send(request(f"{partition} of {len(asked)}"), partition=partition)
+            asked.append(partition)
+
+    asked: list[int] = []
+    ask(0, 1)
+    grow(room.requests, 3)
+    process.await_log("has 2 partitions and")
+    ask(0, 1)
+    grow(room.predictions, 4)
+    process.await_log("partitions_changed")
+    ask(0, 1, 2)
+    answers = room.answers(at_least=len(asked))
+    places = [(answer["source_partition"], answer["source_offset"]) for answer in answers]
+    assert sorted(places) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]
+    assert {answer["partition"] for answer in answers} == {0, 1, 2}
+
+    grow(room.requests, 4)
+    process.await_log("partitions_not_answered")
+    ask(0, 2)
+    assert len(room.answers(at_least=9)) == 9
+    assert process.health("live") == (200, "ok")
 
 
 def test_missing_connector_jars_are_said(room: Any) -> None:
