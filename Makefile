@@ -42,7 +42,7 @@ browser: ## a Chromium for the tests of the manager's page
 		|| { echo "the tests need a Chromium and could not install one: install it, or name its program in USEDCARS_TEST_BROWSER"; exit 1; }
 
 test: browser lint types imports ## everything that must hold, against real services
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 25
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 test-unit: $(INSTALLED) ## what needs no services
 	$(BIN)/pytest tests/unit

@@ -37,15 +37,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=2, help="how often the active serving process is killed")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run a file in one process, and all of the pipeline's in one, which share a training."""
-    for item in items:
-        pipeline = REPOSITORY / "tests" / "unit" / "pipeline"
-        group = pipeline if pipeline in item.path.parents else item.path
-        item.add_marker(pytest.mark.xdist_group(str(group.relative_to(REPOSITORY))))
-
-
 @dataclass(frozen=True)
 class Platform:
     """A real platform, in a folder and on ports of its own."""
