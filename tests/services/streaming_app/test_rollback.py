@@ -61,14 +61,16 @@ class Platform:
         self.answered = 0
 
     def roll_out(self, version: str) -> None:
-        serving_rollout(
-            build_asset_context(),
-            config=RolloutConfig(timeout_seconds=240),
-            registered_model=registered_version(self.name, version, '{"year": 2010}'),
-            mlflow=self.mlflow,
-            deployment=self.deployment,
-            topics=self.topics,
-        )
+        # Closed here: one that is left to the garbage collector brings back an instance that is gone.
+        with build_asset_context() as context:
+            serving_rollout(
+                context,
+                config=RolloutConfig(timeout_seconds=240),
+                registered_model=registered_version(self.name, version, '{"year": 2010}'),
+                mlflow=self.mlflow,
+                deployment=self.deployment,
+                topics=self.topics,
+            )
 
     def sell(self, seed: int) -> None:
         """Ask for the prices of cars, and set them later: near to what the good pipeline says."""

@@ -95,12 +95,15 @@ class Service:
 
     def roll_out(self, version: str, timeout: float = 60, **instead: Any) -> Rollout:
         registered = registered_version(self.name, version, '{"year": "2018"}')
-        found: Any = serving_rollout(
-            build_asset_context(),
-            config=RolloutConfig(timeout_seconds=timeout),
-            registered_model=registered,
-            **{"mlflow": self.mlflow, "deployment": self.deployment, "topics": self.topics, **instead},
-        )
+        resources = {"mlflow": self.mlflow, "deployment": self.deployment, "topics": self.topics, **instead}
+        # Closed here: one that is left to the garbage collector brings back an instance that is gone.
+        with build_asset_context() as context:
+            found: Any = serving_rollout(
+                context,
+                config=RolloutConfig(timeout_seconds=timeout),
+                registered_model=registered,
+                **resources,
+            )
         assert isinstance(found.value, Rollout)
         return found.value
 
