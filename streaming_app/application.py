@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from streaming_app.health import Page, Status, start_health_server
-from streaming_app.logs import configure_logs
+from streaming_app.logs import configure_logs, first_line
 from streaming_app.output_log import TopicsError
 from streaming_app.settings import ApplicationSettings
 from streaming_app.spark_session import MissingJarsError
@@ -71,7 +71,7 @@ def run_application(
         code = 0 if stop.is_set() else 1
         if code:
             status.dead(str(error))
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:500]
+            reason = first_line(error, 500)
             log.error("failed", reason=f"Spark's JVM: {reason}" if isinstance(error, Py4JError) else reason)
     log.info("stopped", exit_code=code)
     sys.stdout.flush()

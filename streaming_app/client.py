@@ -22,6 +22,7 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.structs import TopicPartition
 
 from streaming_app.generation_rule import GenerationRule
+from streaming_app.instants import instant
 from streaming_app.settings import KafkaSettings
 
 Answer = dict[str, Any]
@@ -146,4 +147,4 @@ def live_metrics(settings: KafkaSettings) -> Iterator[dict[str, Any]]:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return instant(datetime.now(UTC))

@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 from pyspark.sql.streaming.query import StreamingQuery
 
-from streaming_app.messages import INSTANT
+from streaming_app.instants import INSTANT
 from streaming_app.settings import LiveMetricsSettings
 from streaming_app.spark_session import ENDURING, read_topic
 

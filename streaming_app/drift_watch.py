@@ -1,7 +1,7 @@
 """Looks at the input drift of the version in service again and again, and tells what it finds."""
 
+import gc
 import json
-import os
 import tempfile
 import threading
 import time
@@ -21,6 +21,9 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from streaming_app.input_drift import FeatureDrift, TrainingDistribution, count_live, drift
+from streaming_app.instants import instant
+from streaming_app.logs import first_line
+from streaming_app.model_registry import download
 from streaming_app.records import TIMEOUT, reader, topic_partitions
 from streaming_app.settings import LiveMetricsSettings
 from streaming_app.spark_session import ENDURING
@@ -100,10 +103,13 @@ class DriftWatch(Collector):
                     self._tell(self.look(spark, consumer, version), producer)
                 trouble = ""
             except (NotYetError, KafkaException, PySparkException, Py4JError, OSError) as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+                reason = first_line(error)
                 if reason != trouble:  # a line an outage, not one a look
                     log.warning("drift_unknown", reason=reason)
                 trouble = reason
+            # A look's plans stay in the JVM until Python has collected the cycles that hold them, for which
+            # too little happens in this thread.
+            gc.collect()
         consumer.close()
 
     def look(self, spark: SparkSession, consumer: Consumer, version: str) -> DriftReport:
@@ -141,8 +147,8 @@ class DriftWatch(Collector):
         enough = requests >= settings.drift_least_requests and found
         return DriftReport(
             model_version=version,
-            window_start=_instant(datetime.fromtimestamp(begin, UTC)),
-            window_end=_instant(end),
+            window_start=instant(datetime.fromtimestamp(begin, UTC)),
+            window_end=instant(end),
             requests=requests,
             level=self.level(found[0].index) if enough else "unknown",
             features=found,
@@ -171,28 +177,15 @@ class DriftWatch(Collector):
 
 
 def _fetch(settings: LiveMetricsSettings, version: str) -> TrainingDistribution:
-    # Imported here: the import takes seconds, and the figures need the cores first.
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    import mlflow
-
-    name = f"version {version} of {settings.registered_model}"
-    mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="usedcars-drift-") as folder:
+        path = download(settings, version, Path(folder), _FILE)
         try:
-            path = mlflow.artifacts.download_artifacts(
-                artifact_uri=f"models:/{settings.registered_model}/{version}/{_FILE}", dst_path=folder
-            )
-            trained = TrainingDistribution.read(Path(path).read_text(encoding="utf-8"))
-        except Exception as error:  # whatever is wrong with the server, its store or the file
+            trained = TrainingDistribution.read(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise NotYetError(
-                f"{name} says nothing of its training rows ({type(error).__name__}): its input drift is not "
-                "known until a version with one is in service and MLflow answers"
+                f"{_FILE} of version {version} can't be read: {first_line(error)}; its drift is unknown "
+                "until a version with a readable one is in service"
             ) from error
-    log.info("training_distribution", of=name, seconds=round(time.monotonic() - began, 1))
+    log.info("training_distribution", version=version, seconds=round(time.monotonic() - began, 1))
     return trained
-
-
-def _instant(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -5,7 +5,8 @@ from pyspark.sql import functions as sf
 from pyspark.sql.streaming.query import StreamingQuery
 
 from streaming_app.answer_owners import read_takeovers
-from streaming_app.messages import INSTANT, set_prices
+from streaming_app.instants import INSTANT
+from streaming_app.messages import set_prices
 from streaming_app.price_rules import OUTCOMES, moves, read_answers
 from streaming_app.settings import LiveMetricsSettings
 from streaming_app.spark_session import read_topic

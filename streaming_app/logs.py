@@ -7,6 +7,11 @@ from typing import Literal
 import structlog
 
 
+def first_line(error: BaseException, most: int = 300) -> str:
+    """What an error says, without the stack that the JVM puts below it, in at most `most` characters."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:most]
+
+
 def configure_logs(log_format: Literal["console", "json"]) -> None:
     """Log one event a line to standard output, for people (`console`) or for machines (`json`)."""
     renderer: structlog.typing.Processor = (

@@ -17,6 +17,8 @@ from pyspark.ml import PipelineModel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
+from streaming_app.instants import INSTANT
+
 MAX_REQUEST_ID_CHARACTERS = 100
 # Dearer than any car: a larger number is a slip of the keyboard, and would drown every error measure.
 MAX_SET_PRICE_USD = 1e8
@@ -32,8 +34,6 @@ _STRICT_JSON = {
     "allowSingleQuotes": "false",
     "allowNonNumericNumbers": "false",
 }
-# How times are written in all records.
-INSTANT = "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'"
 
 
 def parse_messages(messages: DataFrame, max_bytes: int) -> DataFrame:

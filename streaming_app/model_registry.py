@@ -17,7 +17,8 @@ import structlog
 from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 
-from streaming_app.settings import ServingSettings
+from streaming_app.logs import first_line
+from streaming_app.settings import ApplicationSettings, ServingSettings
 from streaming_app.waiting import NotYetError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class ServedModel:
             return PipelineModel.load((self.folder / self.pipeline).as_uri())
         except Exception as error:
             raise UnfitModelError(
-                f"Spark can't load version {self.version} of {self.name}: {_first_line(error)}; "
+                f"Spark can't load version {self.version} of {self.name}: {first_line(error)}; "
                 "register a version that is a Spark pipeline of JVM stages, and set the alias to it"
             ) from error
 
@@ -117,6 +118,28 @@ def fetch_model(settings: ServingSettings, version: str) -> ServedModel:
     return _local_copy(folder)
 
 
+def download(settings: ApplicationSettings, version: str, target: Path, file: str = "") -> Path:
+    """Fetch a version, or one file of it, into the folder `target`. Raises NotYetError when MLflow can't."""
+    # Imported here: the import takes seconds, and most starts need none of it.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the waiting is done, and logged, here
+    import mlflow
+
+    mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
+    source = f"models:/{settings.registered_model}/{version}"
+    try:
+        return Path(
+            mlflow.artifacts.download_artifacts(
+                artifact_uri=f"{source}/{file}" if file else source, dst_path=str(target)
+            )
+        )
+    except Exception as error:  # whatever is wrong with the server, its store or the way to them
+        raise NotYetError(
+            f"{file or 'the model'} of version {version} of {settings.registered_model} can't be downloaded "
+            f"from MLflow: {first_line(error)}"
+        ) from error
+
+
 def remember_served(settings: ServingSettings, model: ServedModel) -> None:
     """Note the version in service, for a start while MLflow is away, and drop older copies but one."""
     root = settings.model_folder / settings.registered_model
@@ -148,29 +171,22 @@ def _local_copy(folder: Path) -> ServedModel:
 
 
 def _download(settings: ServingSettings, version: str, target: Path) -> None:
-    # Imported here: the import takes seconds, and only a first start with a version needs it.
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the waiting is done, and logged, here
-    import mlflow
+    log.info("downloading_model", model=settings.registered_model, version=version)
+    download(settings, version, target)
     from mlflow.models import Model
 
-    mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
-    log.info("downloading_model", model=settings.registered_model, version=version)
+    name = f"version {version} of {settings.registered_model}"
     try:
-        mlflow.artifacts.download_artifacts(
-            artifact_uri=f"models:/{settings.registered_model}/{version}", dst_path=str(target)
-        )
         model = Model.load(str(target))
-    except Exception as error:  # whatever is wrong with the server, its store or the way to them
-        raise NotYetError(
-            f"version {version} of {settings.registered_model} can't be downloaded from MLflow: "
-            f"{_first_line(error)}"
+    except Exception as error:
+        raise UnfitModelError(
+            f"{name} is no MLflow model: {first_line(error)}; set the alias to a version that is one"
         ) from error
     description = asdict(
         ServedModel(
             name=settings.registered_model,
             version=version,
-            listings=_checked_listings(model, target, f"version {version} of {settings.registered_model}"),
+            listings=_checked_listings(model, target, name),
             pipeline=model.flavors["spark"]["model_data"],
             folder=target,
         )
@@ -194,7 +210,3 @@ def _checked_listings(model: "Model", folder: Path, name: str) -> tuple[str, ...
     if example is None or len(example) == 0:
         raise UnfitModelError(f"{name} has no input example; {remedy}")
     return tuple(str(listing) for listing in example["listing"])
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

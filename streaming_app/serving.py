@@ -25,6 +25,7 @@ from streaming_app.answer_figures import AnswerReader
 from streaming_app.application import check_query, end_query, run_application
 from streaming_app.checkpoints import clear_left_checkpoints, new_checkpoint
 from streaming_app.health import Status
+from streaming_app.instants import instant
 from streaming_app.lease import Lease, LeaseLostError
 from streaming_app.model_registry import UnfitModelError, fetch_model, find_version, remember_served
 from streaming_app.output_log import OutputLog, Progress, TopicsError
@@ -32,7 +33,13 @@ from streaming_app.serving_metrics import ServingMetrics
 from streaming_app.serving_query import plan_answers, start_query
 from streaming_app.settings import ServingSettings
 from streaming_app.spark_session import start_spark
-from streaming_app.succession import PreparedModel, Succession, close_producers, prepare_model
+from streaming_app.succession import (
+    SECONDS_TO_SEND,
+    PreparedModel,
+    Succession,
+    close_producers,
+    prepare_model,
+)
 from streaming_app.takeovers import NO_GENERATION, Takeover, TakeoverLog
 from streaming_app.waiting import NotYetError, StoppedError, wait_for
 from streaming_app.warm_up import warm_up
@@ -45,7 +52,6 @@ _SECONDS_TO_BE_ELECTED = 1.0
 _SECONDS_BETWEEN_LOOKS = 1.0  # of a standby at the alias and the generation
 _SECONDS_BETWEEN_BOOKS = 2.0
 _SECONDS_BETWEEN_FLOORS = 10.0
-_SECONDS_TO_SEND = 3.0  # less than the end of a query may take
 _SECONDS_TO_GIVE_WAY = 86_400.0  # as long as Kafka is away
 
 
@@ -227,7 +233,7 @@ class _Process:
             self.status.not_ready("stopping")
             self.reader.end()
             # Who has lost the lease may not write any more: another answers what it held.
-            seconds = 0.0 if isinstance(error, LeaseLostError) else _SECONDS_TO_SEND
+            seconds = 0.0 if isinstance(error, LeaseLostError) else SECONDS_TO_SEND
             end_query(self.spark, query, partial(close_producers, self.spark, seconds))
             raise
         finally:
@@ -290,7 +296,7 @@ def _takeover(
         instance=settings.serving_instance,
         model=prepared.served.name,
         version=prepared.served.version,
-        began_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        began_at=instant(datetime.now(UTC)),
         topic_id=progress.topic_id,
         next_offsets=progress.next_offsets,
         answers_from=progress.answer_ends,

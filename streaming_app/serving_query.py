@@ -10,6 +10,7 @@ from pyspark.sql import functions as sf
 from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
+from streaming_app.logs import first_line
 from streaming_app.messages import answers, requests_to_answer
 from streaming_app.model_registry import ServedModel, UnfitModelError
 from streaming_app.settings import ServingSettings
@@ -67,7 +68,7 @@ def check_model(
     except Exception as error:
         raise UnfitModelError(
             f"version {served.version} of {served.name} fails on its own input example: "
-            f"{(str(error).splitlines() or [type(error).__name__])[0][:300]}; "
+            f"{first_line(error)}; "
             "register a version that prices it, and set the alias to it"
         ) from error
     nonsense = [answer for answer in given if answer["type"] != "price"]

@@ -20,6 +20,7 @@ from streaming_app.waiting import NotYetError
 log = structlog.get_logger()
 
 _SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_TO_SEND = 3.0  # of a query that ends with its process: less than its end may take
 
 
 @dataclass(frozen=True)

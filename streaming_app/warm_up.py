@@ -18,7 +18,7 @@ from streaming_app.application import check_query
 from streaming_app.records import TIMEOUT, connect, topic_partitions
 from streaming_app.serving_query import plan_answers, start_query
 from streaming_app.settings import ServingSettings
-from streaming_app.succession import PreparedModel, close_producers
+from streaming_app.succession import SECONDS_TO_SEND, PreparedModel, close_producers
 from streaming_app.takeovers import NO_GENERATION
 from streaming_app.waiting import NotYetError
 
@@ -28,7 +28,6 @@ _MOST_ROUNDS = 8
 _FAST_ENOUGH = 0.6  # seconds from the start of the query to its first answer
 _REQUESTS = 1000
 _SECONDS_A_ROUND = 60.0
-_SECONDS_TO_SEND = 3.0
 
 
 def warm_up(
@@ -98,7 +97,7 @@ def _round(
     finally:
         spark.sparkContext.setLogLevel("OFF")  # the tasks that are cut off complain at length
         query.stop()
-        close_producers(spark, _SECONDS_TO_SEND)
+        close_producers(spark, SECONDS_TO_SEND)
         spark.sparkContext.setLogLevel("WARN")
         shutil.rmtree(checkpoint, ignore_errors=True)
     return first

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 CODE_VERSION = "1"
 STABLE_PARTITIONS = 8
+TRAINING_DISTRIBUTION = "training_distribution.json"
+"""The name of its file, beside the features and in the registered version."""
 
 
 class TrainingConfig(Config):
@@ -216,7 +218,7 @@ def make_feature_tables(
 
 def training_distribution_path(training: Training) -> str:
     """Where the distribution of the training rows is stored, as JSON."""
-    return f"{training.path}/training_distribution.json"
+    return f"{training.path}/{TRAINING_DISTRIBUTION}"
 
 
 def in_stable_order(rows: "DataFrame") -> "DataFrame":

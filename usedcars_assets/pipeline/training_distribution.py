@@ -1,7 +1,7 @@
 """How the training rows are distributed, feature by feature: what live requests are compared with."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,12 +15,12 @@ _MOST_CATEGORIES = 20
 
 @dataclass(frozen=True)
 class BinnedFeature:
-    """A feature, its bins by name, how many training rows lie in each, and the SQL for a row's bin."""
+    """A feature, its bins by name, the SQL for a row's bin, and how many training rows lie in each."""
 
     name: str
     labels: tuple[str, ...]
-    counts: tuple[int, ...]
     sql: str
+    counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def training_distribution(
     rows = (
         SQLTransformer(statement=statement)
         .transform(derived)
-        .select(sf.posexplode("bins").alias("feature", "bin"))
+        # Not the inner one, from which Spark infers a filter and repeats in it all that the bins are made of.
+        .select(sf.posexplode_outer("bins").alias("feature", "bin"))
         .groupBy("feature", "bin")
         .count()
         .collect()
@@ -65,11 +66,9 @@ def training_distribution(
     counts = {(row["feature"], row["bin"]): row["count"] for row in rows}
     return TrainingDistribution(
         features=tuple(
-            BinnedFeature(
-                feature.name,
-                feature.labels,
-                tuple(counts.get((place, number), 0) for number in range(len(feature.labels))),
-                feature.sql,
+            replace(
+                feature,
+                counts=tuple(counts.get((place, number), 0) for number in range(len(feature.labels))),
             )
             for place, feature in enumerate(bins)
         ),
@@ -100,7 +99,7 @@ def _number(name: str, column: str, edges: Sequence[float]) -> BinnedFeature:
     else:
         labels = ("known",)
     sql = f"CASE WHEN {column} IS NULL THEN {len(labels)} ELSE {above} END"
-    return BinnedFeature(name, (*labels, "missing"), (), sql)
+    return BinnedFeature(name, (*labels, "missing"), sql)
 
 
 def _category_bins(derived: DataFrame, categories: Sequence[str]) -> list[BinnedFeature]:
@@ -128,7 +127,7 @@ def _category(column: str, values: Sequence[str]) -> BinnedFeature:
     cases = " ".join(f"WHEN {column} = {_literal(value)} THEN {n}" for n, value in enumerate(values))
     missing = f"WHEN {column} IS NULL THEN {len(values) + 1}"
     sql = f"CASE {missing} {cases} ELSE {len(values)} END"
-    return BinnedFeature(column, (*values, "other", "missing"), (), sql)
+    return BinnedFeature(column, (*values, "other", "missing"), sql)
 
 
 def _literal(text: str) -> str:

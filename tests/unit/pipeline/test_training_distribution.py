@@ -5,6 +5,7 @@ from pyspark.ml.feature import SQLTransformer
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
+from streaming_app.input_drift import TrainingDistribution, bin_counts
 from usedcars_assets.pipeline.training_distribution import training_distribution
 
 
@@ -30,6 +31,14 @@ def test_each_training_row_is_in_one_bin_of_each_feature_and_its_listing_in_the_
 def test_rejected_listings_are_in_no_bin(training: Any, spark: SparkSession) -> None:
     impossible = spark.createDataFrame([('{"year": "1066"}',), ("no json",)], "listing string")
     assert bins_of(impossible, list(training.distribution.statements)) == []
+
+
+def test_the_plan_of_a_look_at_live_requests_stays_small(training: Any, spark: SparkSession) -> None:
+    trained = TrainingDistribution.read(json.dumps(training.distribution.document()))
+    messages = spark.createDataFrame([], "value binary, partition int, offset bigint, timestamp timestamp")
+    plan: Any = bin_counts(messages, trained, 65_536)._jdf
+    characters = len(plan.queryExecution().optimizedPlan().toString())
+    assert characters < 200_000, "Spark has repeated the rules within each other"
 
 
 def test_bins_are_deciles_frequent_values_what_is_missing_and_what_is_new(spark: SparkSession) -> None:
