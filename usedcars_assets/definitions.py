@@ -16,6 +16,7 @@ from usedcars_assets.resources.configured import configured_resources
 from usedcars_assets.rollout.input_drift import input_drift, input_drift_looks
 from usedcars_assets.rollout.live_comparison import live_comparison, live_evidence
 from usedcars_assets.rollout.live_metrics import live_metrics, live_metrics_windows
+from usedcars_assets.rollout.new_versions import new_versions, rollout
 from usedcars_assets.rollout.promotion_ledger import new_ledger_entries, promotion_ledger
 from usedcars_assets.rollout.serving_rollout import serving_rollout
 from usedcars_assets.training.checks import model_checks
@@ -39,7 +40,7 @@ defs = Definitions(
         live_comparison,
     ],
     asset_checks=[feature_checks, model_checks],
-    jobs=[training, retraining, reproduction, comparison],
+    jobs=[training, retraining, reproduction, comparison, rollout],
     schedules=[nightly_retraining],
     sensors=[
         incoming_batches,
@@ -49,6 +50,7 @@ defs = Definitions(
         live_metrics_windows,
         input_drift_looks,
         live_evidence,
+        new_versions,
     ],
     executor=threads_executor,
     resources=configured_resources(),

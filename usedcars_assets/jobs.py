@@ -4,7 +4,6 @@ from dagster import (
     AssetSelection,
     DefaultScheduleStatus,
     RunRequest,
-    RunsFilter,
     ScheduleEvaluationContext,
     SkipReason,
     define_asset_job,
@@ -16,8 +15,8 @@ from usedcars_assets.ingestion.batches import TRAINING_TAG
 from usedcars_assets.ingestion.claims import BatchVersion
 from usedcars_assets.ingestion.incoming import look_at_incoming
 from usedcars_assets.ingestion.quarantine import quarantine_reason
-from usedcars_assets.ingestion.sensor import UNFINISHED_RUNS
 from usedcars_assets.ingestion.trained import read_trained
+from usedcars_assets.ingestion.under_way import unfinished_training
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import end_mlflow_on_run_finished
 from usedcars_assets.settings import settings
@@ -60,8 +59,7 @@ comparison = define_asset_job(
 )
 def nightly_retraining(context: ScheduleEvaluationContext, lake: Lake) -> RunRequest | SkipReason:
     """Takes up what trainings that failed have left."""
-    filters = RunsFilter(tags=_TAGS, statuses=UNFINISHED_RUNS)
-    if context.instance.get_runs(filters, limit=1):
+    if unfinished_training(context.instance):
         return SkipReason("A training is under way.")
     try:
         batches = look_at_incoming(lake, known={}).batches.values()

@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     registered_model: str = Field("usedcars-price", description="Name of the registered MLflow model.")
     serving_alias: str = Field("serving", description="Alias of the version that serving must run.")
     dagster_url: str = Field("http://127.0.0.1:3000", description="Dagster as a browser reaches it.")
+    dagster_api_url: str = Field(
+        "", description="Dagster as the periodic checks reach it; empty: as a browser does."
+    )
 
     kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers: host:port, …")
     requests_topic: str = Field("usedcars.requests", description="Topic of price requests.")
@@ -43,7 +46,9 @@ class Settings(BaseSettings):
         "usedcars.promotions", description="Topic of registrations, rollouts and rollbacks, kept for good."
     )
 
-    deployment: Literal["supervisor"] = Field("supervisor", description="What runs serving.")
+    deployment: Literal["supervisor", "kubernetes"] = Field("supervisor", description="What runs serving.")
+    kubernetes_namespace: str = Field("usedcars", description="Kubernetes namespace of serving.")
+    kubernetes_serving: str = Field("serving", description="Name of serving's Deployment.")
     supervisor_socket: str = Field(
         ".usedcars/run/supervisor.sock", description="Unix socket of Supervisor's XML-RPC interface."
     )
@@ -53,6 +58,10 @@ class Settings(BaseSettings):
     )
     rollout_timeout_seconds: float = Field(
         300, gt=0, description="How long the rollout waits for answers of a version."
+    )
+
+    versions_interval_seconds: int = Field(
+        30, ge=1, description="How often it is looked whether someone has registered a version."
     )
 
     ledger_interval_seconds: int = Field(

@@ -25,7 +25,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from local_platform.platform import bring_up, statuses, take_down
 from local_platform.settings import PlatformSettings
 from simulation.asking import read_questions
-from tests.scenarios.dagster_api import FINISHED, DagsterGraphQL, Run
+from tests.answered import each_is_answered_once
+from tests.dagster_api import FINISHED, DagsterGraphQL, Run
 from tests.scenarios.mutations import mutated_requests
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1200)]
@@ -163,18 +164,13 @@ def print_tail_of_logs(settings: PlatformSettings) -> None:
         print(f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-15:], sep="\n")
 
 
-def each_asked_is_answered_once(answers: list[dict[str, Any]], asked: int) -> bool:
-    offsets = Counter((answer["partition"], answer["source_offset"]) for answer in answers)
-    return len(answers) == asked == len(offsets) and {answer["answers"] for answer in answers} == {1}
-
-
 def test_a_raw_batch_becomes_a_live_model_that_answers(world: World) -> None:
     world.upload(world.part(1), "2026-01")
     run = world.next_run()
     assert run.status == "SUCCESS", world.dagster.failure_sentences(run.id)
     assert world.ask(60, 30, "first.json").wait(240) == 0
     answers = world.answers("first.json")
-    assert each_asked_is_answered_once(answers, 60)
+    assert each_is_answered_once(answers, 60)
     assert {answer["model_version"] for answer in answers} == {"1"}
 
 
@@ -216,7 +212,7 @@ def test_the_next_good_batch_trains_and_takes_over_while_prices_are_answered_onc
         answers += world.answers("during.json")
     run = world.dagster.run(run.id)
     assert run.status == "SUCCESS", world.dagster.failure_sentences(run.id)
-    assert each_asked_is_answered_once(answers, len(answers))
+    assert each_is_answered_once(answers, len(answers))
     assert {answer["model_version"] for answer in answers} == {"1", "2"}
     print(f"longest wait for an answer: {max(answer['answered_after_seconds'] for answer in answers):.1f} s")
 
@@ -227,7 +223,7 @@ def test_a_killed_serving_process_answers_what_it_missed_and_nothing_twice(world
     serving = next(status for status in statuses(world.settings) if status.name == "serving")
     os.kill(serving.pid, signal.SIGKILL)
     assert asking.wait(300) == 0
-    assert each_asked_is_answered_once(world.answers("killed.json"), 300)
+    assert each_is_answered_once(world.answers("killed.json"), 300)
 
 
 def test_100_000_mutated_messages_get_100_000_answers(world: World) -> None:
@@ -258,6 +254,5 @@ def test_one_asset_is_materialised_from_the_command_line(world: World) -> None:
         [*command, "list", *module], env=world.environment, capture_output=True, text=True, check=True
     ).stdout
     assert {"cleaned_listings", "stacked_model", "serving_rollout"} <= set(listed.split())
-    subprocess.run(
-        [*command, "materialize", *module, "--select", "stacked_model"], env=world.environment, check=True
-    )
+    batch = ("--select", "cleaned_listings,rejected_listings", "--partition", "2026-02")
+    subprocess.run([*command, "materialize", *module, *batch], env=world.environment, check=True)

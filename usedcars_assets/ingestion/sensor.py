@@ -17,7 +17,6 @@ from dagster import (
     sensor,
 )
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from pydantic import BaseModel, ValidationError
 
@@ -36,10 +35,10 @@ from usedcars_assets.ingestion.pending import (
 )
 from usedcars_assets.ingestion.quarantine import quarantine_reason
 from usedcars_assets.ingestion.trained import read_trained
+from usedcars_assets.ingestion.under_way import unfinished_training
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.settings import settings
 
-UNFINISHED_RUNS = [*IN_PROGRESS_RUN_STATUSES, DagsterRunStatus.CANCELING, DagsterRunStatus.NOT_STARTED]
 _TICKS_OF_SILENCE = 3  # a machine that slept wakes up with old heartbeats: look more than once
 
 
@@ -85,17 +84,16 @@ def _tick(context: SensorEvaluationContext, lake: Lake, cursor: _Cursor) -> Sens
         silent=silent,
     ).model_dump_json()
 
-    runs = instance.get_runs(RunsFilter(tags={TRAINING_TAG: "true"}, statuses=UNFINISHED_RUNS), limit=1)
     versions = {
         name: BatchVersion(batch=name, fingerprint=incoming.batches[name].fingerprint) for name in wanted
     }
     standings = _standings(instance, lake, versions.values(), now)
     chosen = next_training(standings)
     waiting = [version.batch for version in chosen]
-    if runs:
+    if run := unfinished_training(instance):
         # What runs names its batches by a range of partitions: add at the end, move and remove nothing.
         instance.add_dynamic_partitions(str(BATCHES.name), [name for name in wanted if name not in existing])
-        reason = f"Training {runs[0].run_id[:8]} is under way; {_count(waiting)}."
+        reason = f"{run.job_name.capitalize()} {run.run_id[:8]} is under way; {_count(waiting)}."
         return SensorResult(skip_reason=reason, cursor=following, asset_events=events)
 
     starting = [version.batch for version, (state, _) in standings.items() if state is Standing.STARTING]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dagster import AssetExecutionContext, MetadataValue, Output, asset
 
 from usedcars_assets.failures import OUTAGE_RETRIES, clear_failures
-from usedcars_assets.features.tables import training_distribution_path
+from usedcars_assets.features.tables import TRAINING_DISTRIBUTION, training_distribution_path
 from usedcars_assets.ingestion.batches import OWNERS
 from usedcars_assets.ingestion.trained import TrainedBatches, write_trained
 from usedcars_assets.references import RegisteredVersion, StackedModel
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 ARTIFACT_PATH = "model"
-DISTRIBUTION = "training_distribution.json"  # beside the pipeline: what live requests are compared with
 CANDIDATE = "candidate"
 
 
@@ -111,7 +110,7 @@ def _log_model(lake: Lake, tracking: MlflowTracking, stacked: StackedModel) -> t
         shutil.rmtree(pipeline)
         lake.download(f"{stacked.path}/artefact", pipeline)
         distribution = lake.read_json(training_distribution_path(stacked.training))
-        (folder / DISTRIBUTION).write_text(json.dumps(distribution), encoding="utf-8")
+        (folder / TRAINING_DISTRIBUTION).write_text(json.dumps(distribution), encoding="utf-8")
         client, run_id = tracking.client(), stacked.training.mlflow_run_id
         # An upload that broke off, or an earlier registration of this training, must not be mixed with.
         taken = client.list_artifacts(run_id, ARTIFACT_PATH)

@@ -1,6 +1,6 @@
 """Versions of the registered model."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from usedcars_assets.resources.mlflow import MlflowTracking
 
@@ -28,3 +28,21 @@ def load_version(tracking: MlflowTracking, name: str, version: str) -> "Pipeline
     mlflow.set_tracking_uri(tracking.tracking_uri)
     model: PipelineModel = mlflow.spark.load_model(f"models:/{name}/{version}")
     return model
+
+
+def input_example(tracking: MlflowTracking, name: str, version: str) -> str | None:
+    """The first listing (JSON) of a version's stored input example; None if it has none."""
+    from tempfile import TemporaryDirectory
+
+    import mlflow
+    from mlflow.models import Model
+
+    mlflow.set_tracking_uri(tracking.tracking_uri)
+    uri = f"models:/{name}/{version}"
+    description = Model.load(uri)
+    with TemporaryDirectory() as folder:
+        example: Any = description.load_input_example(
+            mlflow.artifacts.download_artifacts(uri, dst_path=folder)
+        )
+    listings = example.get("listing") if hasattr(example, "get") else None
+    return None if listings is None or len(listings) == 0 else str(listings[0])

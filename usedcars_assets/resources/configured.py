@@ -35,7 +35,7 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
         ),
         # Small, beside a training: it prices some thousand listings.
         "kafka_spark": SharedSpark(
-            master=values.spark_master,
+            master="local[2]",
             driver_memory="1g",
             hdfs_user=values.hdfs_user,
             lake_uri=values.lake_uri,
@@ -53,6 +53,8 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
             kind=values.deployment,
             supervisor_socket=values.supervisor_socket,
             serving_urls=values.serving_urls.split(","),
+            namespace=values.kubernetes_namespace,
+            name=values.kubernetes_serving,
         ),
         "topics": Topics(
             bootstrap_servers=values.kafka_bootstrap_servers,

@@ -2,6 +2,7 @@
 
 import http.client
 import xmlrpc.client
+from collections.abc import Iterable
 from typing import Any, Literal, Protocol
 
 from dagster import ConfigurableResource
@@ -37,6 +38,21 @@ class Deployment(Protocol):
         ...
 
 
+def refusal(serving_urls: Iterable[str], version: str) -> str | None:
+    """Why one of the processes with these pages refuses the version; None if none of them does."""
+    import requests
+
+    for url in serving_urls:
+        try:
+            found = requests.get(f"{url}/model", timeout=5).json()
+            why = found["refused"].get(version)
+        except (requests.RequestException, ValueError, KeyError, AttributeError):  # it is starting
+            continue
+        if why:
+            return str(why)
+    return None
+
+
 class SupervisedServing:
     """Serving as a program of Supervisor on this machine, and its standby where there is one."""
 
@@ -68,7 +84,7 @@ class SupervisedServing:
     def why_not(self, version: str) -> str | None:
         """What serving says against the version, or Supervisor of programs that end again and again."""
         ends = [self._end(info) for info in self._programs()]
-        return ends[0] if all(ends) else self._refusal(version)
+        return ends[0] if all(ends) else refusal(self._serving_urls, version)
 
     def _programs(self) -> list[dict[str, Any]]:
         """What Supervisor knows of serving, and of its standby."""
@@ -87,19 +103,6 @@ class SupervisedServing:
         ends = len(starts) - 1
         if ends >= _MOST_ENDS:
             return f"{name} did not start (it ended by itself {ends} times: see {info['logfile']})"
-        return None
-
-    def _refusal(self, version: str) -> str | None:
-        import requests
-
-        for url in self._serving_urls:
-            try:
-                found = requests.get(f"{url}/model", timeout=5).json()
-                refusal = found["refused"].get(version)
-            except (requests.RequestException, ValueError, KeyError, AttributeError):  # it is starting
-                continue
-            if refusal:
-                return str(refusal)
         return None
 
     def _call(self, method: str, *arguments: object, accept: int | None = None) -> Any:
@@ -123,13 +126,20 @@ class SupervisedServing:
 class ServingDeployment(ConfigurableResource[Any]):
     """The deployment that the settings name."""
 
-    kind: Literal["supervisor"] = Field(default="supervisor", description="What runs serving.")
-    supervisor_socket: str = Field(description="Unix socket of Supervisor's XML-RPC interface.")
+    kind: Literal["supervisor", "kubernetes"] = Field(default="supervisor", description="What runs serving.")
+    supervisor_socket: str = Field(default="", description="Unix socket of Supervisor's XML-RPC interface.")
 
     serving_urls: list[str] = Field(
-        description="The pages of serving's processes, which say what they serve and what they refused."
+        default=[],
+        description="The pages of serving's processes, which say what they serve and what they refused.",
     )
+    namespace: str = Field(default="usedcars", description="Kubernetes namespace of serving.")
+    name: str = Field(default="serving", description="Name of serving's Deployment.")
 
     def connect(self) -> Deployment:
         """Serving, to look at and to start."""
+        if self.kind == "kubernetes":
+            from usedcars_assets.resources.kubernetes_serving import KubernetesServing
+
+            return KubernetesServing(self.namespace, self.name)
         return SupervisedServing(self.supervisor_socket, self.serving_urls)

@@ -65,6 +65,7 @@ class SharedSpark(LazyPySparkResource):
         if self.lake_uri and not self.master.startswith("local"):
             # MLflow saves and loads models by way of the default file system: all must see it.
             fields["spark.hadoop.fs.defaultFS"] = self.lake_uri
+            fields["spark.usedcars.scratch"] = f"{self.lake_uri}/scratch"
         pipeline = spark_settings(shuffle_partitions=self.shuffle_partitions, hdfs_user=self.hdfs_user)
         return pipeline | {name: str(value) for name, value in fields.items() if value} | self.spark_config
 

@@ -4,11 +4,11 @@ import json
 import time
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
 from usedcars_assets.resources.topics import Topics
+from usedcars_assets.rollout.ledger import now
 
 PROBE = "probe-"
 _PROBE_EVERY_SECONDS = 2.0
@@ -84,12 +84,11 @@ class Answers:
 
     def _send_probe(self, listing: str) -> None:
         request_id = f"{PROBE}{uuid.uuid4().hex}"
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         message = {
             "type": "price_request",
             "request_id": request_id,
             "listing": json.loads(listing),
-            "requested_at": now,
+            "requested_at": now(),
         }
         self._producer.send(
             self._topics.requests, key=request_id.encode(), value=json.dumps(message).encode()

@@ -5,7 +5,6 @@ from typing import Any
 
 from dagster import (
     AssetObservation,
-    AssetSpec,
     DefaultSensorStatus,
     MetadataValue,
     SensorEvaluationContext,
@@ -14,24 +13,19 @@ from dagster import (
 )
 
 from usedcars_assets.failures import explain
-from usedcars_assets.ingestion.batches import OWNERS
 from usedcars_assets.metadata import table_markdown
 from usedcars_assets.resources.topics import Topics
+from usedcars_assets.rollout.observed import observed_asset
 from usedcars_assets.rollout.records import read_records
-from usedcars_assets.rollout.serving_rollout import serving_rollout
 from usedcars_assets.settings import settings
 
 _MOST_LOOKS = 60  # in one look at the topic, of the newest
 _SHOWN = 10
 
-input_drift = AssetSpec(
+input_drift = observed_asset(
     "input_drift",
-    deps=[serving_rollout],
-    description="How far the live requests are from the training rows of the version in service, by feature.",
-    group_name="rollout",
-    owners=OWNERS,
-    tags={"layer": "serving"},
-    kinds={"kafka"},
+    "How far the live requests are from the training rows of the version in service, by feature.",
+    {"kafka"},
 )
 
 

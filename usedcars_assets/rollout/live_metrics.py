@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetObservation,
-    AssetSpec,
     DefaultSensorStatus,
     MetadataValue,
     SensorEvaluationContext,
@@ -17,11 +16,10 @@ from dagster import (
 from pydantic import BaseModel, ValidationError
 
 from usedcars_assets.failures import explain
-from usedcars_assets.ingestion.batches import OWNERS
 from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.resources.topics import Topics
+from usedcars_assets.rollout.observed import observed_asset
 from usedcars_assets.rollout.records import read_records
-from usedcars_assets.rollout.serving_rollout import serving_rollout
 from usedcars_assets.settings import settings
 
 if TYPE_CHECKING:
@@ -32,14 +30,10 @@ _MOST_RECORDS = 20_000  # of the newest, when there is much to catch up with
 _MOST_WINDOWS = 200  # in one look, which has a minute
 Figures = dict[str, Any]
 
-live_metrics = AssetSpec(
+live_metrics = observed_asset(
     "live_metrics",
-    deps=[serving_rollout],
-    description="How far the answered prices are from those set later, by window and model version.",
-    group_name="rollout",
-    owners=OWNERS,
-    tags={"layer": "serving"},
-    kinds={"kafka", "mlflow"},
+    "How far the answered prices are from those set later, by window and model version.",
+    {"kafka", "mlflow"},
 )
 
 

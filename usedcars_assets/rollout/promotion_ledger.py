@@ -4,7 +4,6 @@ from collections import Counter
 
 from dagster import (
     AssetMaterialization,
-    AssetSpec,
     DefaultSensorStatus,
     MetadataValue,
     SensorEvaluationContext,
@@ -13,24 +12,19 @@ from dagster import (
 )
 
 from usedcars_assets.failures import explain
-from usedcars_assets.ingestion.batches import OWNERS
 from usedcars_assets.metadata import table_markdown
 from usedcars_assets.resources.topics import Topics
 from usedcars_assets.rollout.ledger import Entry, entries
+from usedcars_assets.rollout.observed import observed_asset
 from usedcars_assets.rollout.records import read_records
-from usedcars_assets.rollout.serving_rollout import serving_rollout
 from usedcars_assets.settings import settings
 
 _NEWEST = 50
 
-promotion_ledger = AssetSpec(
+promotion_ledger = observed_asset(
     "promotion_ledger",
-    deps=[serving_rollout],
-    description="Every registration, rollout, takeover and rollback of a version.",
-    group_name="rollout",
-    owners=OWNERS,
-    tags={"layer": "serving"},
-    kinds={"kafka"},
+    "Every registration, rollout, takeover and rollback of a version.",
+    {"kafka"},
 )
 
 

@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from dagster import AssetExecutionContext, Config, Failure, MetadataValue, Output, asset
+from dagster import (
+    AssetExecutionContext,
+    Config,
+    Failure,
+    MetadataValue,
+    OpExecutionContext,
+    Output,
+    asset,
+)
 from pydantic import Field
 
 from usedcars_assets.failures import clear_failures
@@ -43,23 +51,45 @@ def serving_rollout(
     deployment: ServingDeployment,
     topics: Topics,
 ) -> Output[Rollout]:
-    """Moves the alias and waits for answers; undoes that when they do not come.
+    """Moves the alias and waits for answers; undoes that when they do not come."""
+    return roll_out(
+        context.op_execution_context,
+        registered_model.version,
+        registered_model.input_example,
+        config.timeout_seconds,
+        mlflow,
+        deployment,
+        topics,
+    )
+
+
+def roll_out(
+    context: OpExecutionContext,
+    version: str,
+    listing: str,
+    timeout_seconds: float,
+    mlflow: MlflowTracking,
+    deployment: ServingDeployment,
+    topics: Topics,
+) -> Output[Rollout]:
+    """Brings a version into service, for which `listing` (JSON) is asked again and again as a probe.
 
     Serving follows the alias: it prepares the version beside the former one, which answers until then.
+    Raises Failure when the version did not answer; the former one is back by then.
     """
-    version = registered_model.version
+    name = mlflow.registered_model
     with clear_failures(f"rolling out version {version}"):
         client = mlflow.client()
         serving = deployment.connect()
         context.log.info(serving.describe())
-        told = client.get_model_version(registered_model.name, version).tags.get("rollout", "")
+        told = client.get_model_version(name, version).tags.get("rollout", "")
         if told.startswith("rolled back"):
             raise Failure(
                 f"Version {version} was {told}: it is not rolled out again. If it should be, remove its tag "
                 "rollout in MLflow first.",
                 allow_retries=False,
             )
-        previous = version_with_alias(client, registered_model.name, mlflow.serving_alias)
+        previous = version_with_alias(client, name, mlflow.serving_alias)
         untold: list[str] = []
 
         def tell(entry: Entry) -> None:
@@ -70,30 +100,30 @@ def serving_rollout(
         with Answers(topics) as answers:
             service = Service(
                 client=client,
-                name=registered_model.name,
+                name=name,
                 alias=mlflow.serving_alias,
                 serving=serving,
                 answers=answers,
-                listing=registered_model.input_example,
-                timeout=config.timeout_seconds,
+                listing=listing,
+                timeout=timeout_seconds,
                 tell=tell,
-                run_id=context.op_execution_context.run_id,
+                run_id=context.run_id,
             )
             try:
                 seconds = service.change("rollout", version, previous)
             except UndoneError as error:
-                client.set_model_version_tag(registered_model.name, version, "rollout", f"failed: {error}")
+                client.set_model_version_tag(name, version, "rollout", f"failed: {error}")
                 raise Failure(
                     f"Version {version} did not come into service: {error}. {error.outcome}",
                     allow_retries=False,
                 ) from error
-        client.set_model_version_tag(registered_model.name, version, "rollout", "served")
+        client.set_model_version_tag(name, version, "rollout", "served")
     rollout = Rollout(version=version, previous=previous, seconds_to_first_answer=seconds)
     metadata: dict[str, Any] = {
         "version": version,
         "previous_version": previous or "none",
         "seconds_to_first_answer": seconds,
-        "model_version": MetadataValue.url(mlflow.version_url(registered_model.name, version)),
+        "model_version": MetadataValue.url(mlflow.version_url(name, version)),
         "ledger": " ".join(untold) or "told",
     }
     return Output(rollout, metadata=metadata)
