@@ -5,10 +5,10 @@ INSTALLED := .venv/installed
 PACKAGES := usedcars_assets streaming_app simulation local_platform
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint types imports browser test test-unit bench bench-serving
+.PHONY: help setup lock lint types imports browser helm test test-unit images k8s-install k8s-uninstall test-k8s bench bench-serving
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 setup: $(INSTALLED) ## the Python environment, from the lock files
 
@@ -21,9 +21,16 @@ $(INSTALLED): requirements.lock requirements.bootstrap.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	@touch $@
 
-lock: ## renew requirements.lock after a change of pyproject.toml
-	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --python-version 3.11 --generate-hashes \
-		--no-header --no-emit-index-url --no-annotate --output-file requirements.lock
+# pip's format with hashes; the same for whatever place it is made at.
+COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate
+IN_IMAGE := $(COMPILE) --constraint requirements.lock
+
+lock: ## renew the lock files after a change of pyproject.toml
+	$(COMPILE) pyproject.toml --all-extras --output-file requirements.lock
+	printf 'mlflow\npsycopg2-binary\n' | $(IN_IMAGE) - --output-file docker/mlflow.lock
+	$(IN_IMAGE) pyproject.toml --extra streaming --output-file docker/streaming.lock
+	$(IN_IMAGE) pyproject.toml --extra streaming --extra simulation --extra assets --extra kubernetes --output-file docker/assets.lock
+	echo psutil | $(IN_IMAGE) - --output-file docker/jars.lock
 
 lint: $(INSTALLED) ## style
 	$(BIN)/ruff check .
@@ -41,11 +48,28 @@ browser: ## a Chromium for the tests of the manager's page
 			&& apt-get install -y -qq --no-install-recommends chromium-headless-shell; } \
 		|| { echo "the tests need a Chromium and could not install one: install it, or name its program in USEDCARS_TEST_BROWSER"; exit 1; }
 
-test: browser lint types imports ## everything that must hold, against real services
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25
+helm: $(INSTALLED) ## a helm for the tests of the charts, built from its source where there is none
+	@command -v helm >/dev/null || test -x $(BIN)/helm || { command -v go >/dev/null \
+		&& GOBIN=$(CURDIR)/$(BIN) go install helm.sh/helm/v3/cmd/helm@v3.18.6; } \
+		|| echo "there is neither helm nor Go to build it with: the tests of the charts are skipped"
+
+test: browser helm lint types imports ## everything that must hold, against real services
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25 --ignore tests/cluster
 
 test-unit: $(INSTALLED) ## what needs no services
 	$(BIN)/pytest tests/unit
+
+images: ## the images of all components, and their sizes; see docker/images
+	docker/images
+
+k8s-install: ## the platform into the cluster that KUBECONFIG names; SMALL=1 for one small node
+	helm_values/install
+
+k8s-uninstall: ## all of it but the volumes
+	helm_values/uninstall
+
+test-k8s: $(INSTALLED) ## the platform in the cluster that KUBECONFIG names, with the images of docker/ on its nodes
+	$(BIN)/pytest tests/cluster -s
 
 bench: $(INSTALLED) ## what is measured: the demo in a fresh clone, reading and cleaning a batch
 	$(BIN)/python benchmarks/demo.py

@@ -1,0 +1,145 @@
+"""The platform in a real cluster, whichever KUBECONFIG names: make test-k8s.
+
+The images of docker/ are on its nodes. Needs kubectl, helm, and the official charts by DAGSTER_CHART and
+MLFLOW_CHART. Where the cluster makes no volumes by itself, USEDCARS_TEST_VOLUMES names a folder of its one
+node.
+
+The tests of this file are one story and run in order.
+"""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from tests.answered import each_is_answered_once
+from tests.cluster.cluster import Cluster, installed, wait_until
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(1500)]
+
+EXECUTORS = "spark-role=executor"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = int(found.getsockname()[1])
+    parent = os.environ.get("USEDCARS_TEST_VOLUMES")
+    volumes = TemporaryDirectory(dir=parent, prefix="volumes-", ignore_cleanup_errors=True)
+    namespace = f"usedcars-test-{port}"
+    with volumes as folder, installed(namespace, port, Path(folder) if parent else None) as made:
+        simulation = ("python", "-m", "simulation.cli")
+        raw, parts = ("--output", "/data/raw.csv"), ("--output", "/data/parts")
+        made.client(*simulation, "generate", "--rows", "8000", "--seed", "3", *raw)
+        made.client(*simulation, "split", raw[1], *parts, "--batches", "3", "--test-fraction", "0.25")
+        yield made
+
+
+def tell(what: str, answers: list[dict[str, Any]]) -> None:
+    longest = max(answer["answered_after_seconds"] for answer in answers)
+    print(f"\n{what}: {len(answers)} requests, each answered once, longest wait {longest:.2f} s")
+
+
+def under_requests(
+    cluster: Cluster, what: str, act: Any, count: int = 1500, rate: float = 100
+) -> list[dict[str, Any]]:
+    """Do something while prices are asked; each request gets one answer."""
+    asking = cluster.ask(count, rate, "asked.json")
+    time.sleep(4)
+    act()
+    assert asking.wait(500) == 0
+    answers = cluster.answers("asked.json")
+    assert each_is_answered_once(answers, count)
+    tell(what, answers)
+    return answers
+
+
+def test_an_upload_is_found_once_trained_with_executors_as_pods_and_answers_clients_in_the_cluster(
+    cluster: Cluster,
+) -> None:
+    cluster.upload(1, "2026-01")
+    cluster.check_now("new-uploads")  # at once with Dagster's own sensor
+    run = cluster.next_run()
+    wait_until(lambda: bool(cluster.names("pods", EXECUTORS)), 180, "an executor")
+    wait_until(lambda: cluster.is_finished(run), 900, "the training")
+    run = cluster.dagster.run(run.id)
+    assert run.status == "SUCCESS", cluster.dagster.failure_sentences(run.id)
+    assert [each.job for each in cluster.dagster.runs()] == ["training"]
+    wait_until(lambda: not cluster.names("pods", EXECUTORS), 60, "the executors to be gone")
+    assert cluster.ask(100, 20, "first.json").wait(400) == 0
+    answers = cluster.answers("first.json")
+    assert each_is_answered_once(answers, 100)
+    assert {answer["model_version"] for answer in answers} == {"1"}
+
+
+def test_a_restart_of_the_deployment_is_not_noticed(cluster: Cluster) -> None:
+    cluster.await_serving(2)
+    restart = lambda: cluster.kubectl("rollout", "restart", "deployment/serving")  # noqa: E731
+    under_requests(cluster, "kubectl rollout restart", restart, count=1900, rate=20)
+    cluster.await_serving(2)
+
+
+def test_the_active_pod_deleted_by_force_is_succeeded(cluster: Cluster) -> None:
+    active = cluster.active_pod()
+    kill = lambda: cluster.kubectl("delete", "pod", active, "--force", "--grace-period=0")  # noqa: E731
+    under_requests(cluster, "kubectl delete pod --force of the active one", kill)
+    cluster.await_serving(2)
+
+
+@pytest.mark.parametrize("pod", ["kafka-0", "hdfs-namenode-0"])
+def test_a_killed_broker_or_namenode_costs_no_request(cluster: Cluster, pod: str) -> None:
+    kill = lambda: cluster.kubectl("delete", "pod", pod, "--force", "--grace-period=0")  # noqa: E731
+    under_requests(cluster, f"kubectl delete pod --force of {pod}", kill)
+    cluster.kubectl("wait", "--for=condition=Ready", f"pod/{pod}", "--timeout=120s")
+
+
+def test_a_second_batch_rolls_out_under_200_requests_a_second(cluster: Cluster) -> None:
+    cluster.await_serving(2)
+    cluster.upload(2, "2026-02")
+    run = cluster.next_run()
+    answers: list[dict[str, Any]] = []
+    is_over = False
+    while not is_over:
+        is_over = cluster.is_finished(run)  # and then asks once more
+        assert cluster.ask(1900, 200, "during.json").wait(400) == 0
+        answers += cluster.answers("during.json")
+    assert cluster.dagster.run(run.id).status == "SUCCESS", cluster.dagster.failure_sentences(run.id)
+    assert each_is_answered_once(answers, len(answers))
+    assert {answer["model_version"] for answer in answers} == {"1", "2"}
+    tell("rollout of a second batch", answers)
+
+
+def test_a_driver_killed_in_mid_training_is_begun_anew_and_leaves_nothing_behind(cluster: Cluster) -> None:
+    cluster.upload(3, "2026-03")
+    run = cluster.next_run()
+    wait_until(lambda: bool(cluster.names("pods", EXECUTORS)), 180, "an executor")
+    former = cluster.names("pods", EXECUTORS)
+    time.sleep(20)
+    cluster.kubectl("delete", "pod", "-l", f"dagster/run-id={run.id}", "--force", "--grace-period=0")
+    wait_until(lambda: not former & cluster.names("pods", EXECUTORS), 90, "the former executors to be gone")
+    retried = cluster.next_run(300)
+    wait_until(lambda: cluster.is_finished(retried), 900, "the training, begun anew")
+    status = cluster.dagster.run(retried.id).status
+    assert status == "SUCCESS", cluster.dagster.failure_sentences(retried.id)
+    script = (
+        "from mlflow import MlflowClient; c = MlflowClient('http://mlflow:5000');"
+        "e = [x.experiment_id for x in c.search_experiments()];"
+        "print(sorted({r.info.status for r in c.search_runs(e, max_results=1000)}))"
+    )
+    assert "RUNNING" not in cluster.client("python", "-c", script)
+
+
+def test_uninstalling_leaves_nothing_but_volumes(cluster: Cluster) -> None:
+    cluster.kubectl("delete", "pod", "client", "--now")
+    environment = {**os.environ, "NAMESPACE": cluster.namespace}
+    subprocess.run([str(Path("helm_values/uninstall").absolute())], env=environment, check=True)
+    left = "deployments,statefulsets,daemonsets,jobs,cronjobs,pods,services,secrets,roles,rolebindings"
+    wait_until(lambda: not cluster.names(left), 120, "the last object to go")
+    assert cluster.names("persistentvolumeclaims")
