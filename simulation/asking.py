@@ -101,7 +101,7 @@ def _answers_from_now_on(settings: SimulationSettings) -> KafkaConsumer:
     """A consumer at the present end of every partition of the answers; it belongs to no group."""
     limit = int(settings.connection_timeout * 1000)
     consumer = KafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+        **settings.kafka_access(),
         group_id=None,
         enable_auto_commit=False,
         allow_auto_create_topics=False,
@@ -128,7 +128,7 @@ class _Sender:
         self._topic = settings.requests_topic
         self._undelivered = conversation.undelivered
         self._producer = KafkaProducer(
-            bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+            **settings.kafka_access(),
             enable_idempotence=True,
             acks="all",
             bootstrap_timeout_ms=int(settings.connection_timeout * 1000),

@@ -8,6 +8,7 @@ was frozen writes to it behind that is dropped.
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
+from streaming_app.kafka_access import for_spark
 from streaming_app.settings import KafkaSettings
 from streaming_app.spark_session import ENDURING
 
@@ -18,7 +19,7 @@ def read_takeovers(spark: SparkSession, settings: KafkaSettings) -> DataFrame:
     """The takeovers so far: one row, `takeovers`, an array; a streaming query reads it for each batch."""
     return as_takeovers(
         spark.read.format("kafka")
-        .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
+        .options(**for_spark(settings))
         .option("kafka.isolation.level", "read_committed")
         .option("subscribe", settings.takeovers_topic)
         .options(**ENDURING)

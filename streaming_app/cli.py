@@ -14,7 +14,7 @@ from rich.table import Table
 
 from streaming_app.client import NoAnswerError, PriceClient, live_metrics
 from streaming_app.ledger import read_ledger
-from streaming_app.settings import KafkaSettings
+from streaming_app.settings import KafkaSettings, from_environment
 from streaming_app.waiting import NotYetError
 
 app = typer.Typer(help="Ask for prices, set them, watch live metrics, list the ledger.", no_args_is_help=True)
@@ -36,7 +36,7 @@ def price(
     if not isinstance(raw, dict):
         _fail(f"{listing} is no JSON object: give a listing with its raw column names as keys")
     try:
-        with PriceClient(KafkaSettings()) as client:
+        with PriceClient(from_environment(KafkaSettings)) as client:
             answer = client.price(raw, timeout)
     except (NoAnswerError, KafkaError) as error:
         _fail(_reason(error))
@@ -51,7 +51,7 @@ def set_price(
 ) -> None:
     """Set the eventual price of a car that was asked for."""
     try:
-        with PriceClient(KafkaSettings()) as client:
+        with PriceClient(from_environment(KafkaSettings)) as client:
             client.set_price(request_id, price_usd)
     except (NoAnswerError, KafkaError) as error:
         _fail(_reason(error))
@@ -61,7 +61,7 @@ def set_price(
 def watch() -> None:
     """Print the live metrics as they come, until interrupted."""
     try:
-        for figures in live_metrics(KafkaSettings()):
+        for figures in live_metrics(from_environment(KafkaSettings)):
             typer.echo(_line(figures))
     except KafkaError as error:
         _fail(_reason(error))
@@ -76,7 +76,7 @@ def ledger(
 ) -> None:
     """List what became of each version: registrations, rollouts, takeovers and rollbacks."""
     try:
-        entries = read_ledger(KafkaSettings(), last)
+        entries = read_ledger(from_environment(KafkaSettings), last)
     except (NotYetError, KafkaException) as error:
         _fail(_reason(error))
     if as_json:
@@ -110,8 +110,9 @@ def _line(figures: dict[str, Any]) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, NoAnswerError | NotYetError):
         return str(error)
+    brokers = from_environment(KafkaSettings).kafka_bootstrap_servers
     return (
-        f"Kafka at {KafkaSettings().kafka_bootstrap_servers} does not answer ({type(error).__name__}): "
+        f"Kafka at {brokers} does not answer ({type(error).__name__}): "
         "start the platform, or name its address in USEDCARS_KAFKA_BOOTSTRAP_SERVERS"
     )
 

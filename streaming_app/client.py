@@ -23,6 +23,7 @@ from kafka.structs import TopicPartition
 
 from streaming_app.generation_rule import GenerationRule
 from streaming_app.instants import instant
+from streaming_app.kafka_access import for_kafka_python
 from streaming_app.settings import KafkaSettings
 
 Answer = dict[str, Any]
@@ -41,11 +42,9 @@ class PriceClient:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._rule = GenerationRule()
-        self._producer = KafkaProducer(
-            bootstrap_servers=settings.kafka_bootstrap_servers, acks="all", enable_idempotence=True
-        )
+        self._producer = KafkaProducer(**for_kafka_python(settings), acks="all", enable_idempotence=True)
         self._consumer = KafkaConsumer(
-            bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False, fetch_max_wait_ms=50
+            **for_kafka_python(settings), enable_auto_commit=False, fetch_max_wait_ms=50
         )
         partitions = self._consumer.partitions_for_topic(settings.predictions_topic)
         if not partitions:
@@ -135,7 +134,7 @@ def live_metrics(settings: KafkaSettings) -> Iterator[dict[str, Any]]:
     """Yield the live metrics as they are published, for ever."""
     consumer = KafkaConsumer(
         settings.live_metrics_topic,
-        bootstrap_servers=settings.kafka_bootstrap_servers,
+        **for_kafka_python(settings),
         enable_auto_commit=False,
         auto_offset_reset="latest",
     )

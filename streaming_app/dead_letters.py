@@ -9,6 +9,7 @@ from pyspark.sql import functions as sf
 from pyspark.sql.streaming.query import StreamingQuery
 
 from streaming_app.instants import INSTANT
+from streaming_app.kafka_access import for_spark
 from streaming_app.settings import LiveMetricsSettings
 from streaming_app.spark_session import ENDURING, read_topic
 
@@ -75,7 +76,7 @@ def dead_letters(rejections: DataFrame, requests: DataFrame) -> DataFrame:
 
 def start_dead_letters(spark: SparkSession, settings: LiveMetricsSettings) -> StreamingQuery:
     """Start to copy, from where the checkpoint stands, else from the first answer. At least once."""
-    predictions = read_topic(spark, settings.kafka_bootstrap_servers, settings.predictions_topic, _ANSWERS)
+    predictions = read_topic(spark, settings, settings.predictions_topic, _ANSWERS)
     return (
         read_rejections(predictions)
         .writeStream.queryName("dead-letters")
@@ -102,11 +103,15 @@ def _copy(settings: LiveMetricsSettings, rejections: DataFrame, batch: int) -> N
             {str(row["source_partition"]): row["first"] for row in bounds},
             {str(row["source_partition"]): row["last"] + 1 for row in bounds},
         )
-        dead_letters(rejections, requests).write.format("kafka").option(
-            "kafka.bootstrap.servers", settings.kafka_bootstrap_servers
-        ).option("kafka.compression.type", "none").option(
-            "kafka.max.request.size", str(_LARGEST_RECORD_BYTES)
-        ).option("topic", settings.dead_letters_topic).save()
+        (
+            dead_letters(rejections, requests)
+            .write.format("kafka")
+            .options(**for_spark(settings))
+            .option("kafka.compression.type", "none")
+            .option("kafka.max.request.size", str(_LARGEST_RECORD_BYTES))
+            .option("topic", settings.dead_letters_topic)
+            .save()
+        )
     finally:
         rejections.unpersist()
 
@@ -117,7 +122,7 @@ def _read_range(
     topic = settings.requests_topic
     return (
         spark.read.format("kafka")
-        .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
+        .options(**for_spark(settings))
         .option("assign", json.dumps({topic: [int(partition) for partition in begin]}))
         .option("startingOffsets", json.dumps({topic: begin}))
         .option("endingOffsets", json.dumps({topic: end}))

@@ -22,6 +22,7 @@ from pyspark.sql import SparkSession
 
 from streaming_app.input_drift import FeatureDrift, TrainingDistribution, count_live, drift
 from streaming_app.instants import instant
+from streaming_app.kafka_access import for_librdkafka, for_spark
 from streaming_app.logs import first_line
 from streaming_app.model_registry import download
 from streaming_app.records import TIMEOUT, reader, topic_partitions
@@ -91,7 +92,7 @@ class DriftWatch(Collector):
         consumer = reader(self._settings, "usedcars-input-drift", "usedcars-input-drift")
         producer = Producer(
             {
-                "bootstrap.servers": self._settings.kafka_bootstrap_servers,
+                **for_librdkafka(self._settings),
                 "client.id": "usedcars-input-drift",
                 "log_level": 2,
             }
@@ -135,7 +136,7 @@ class DriftWatch(Collector):
             last[str(partition.partition)] = high
         messages = (
             spark.read.format("kafka")
-            .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
+            .options(**for_spark(settings))
             .option("assign", json.dumps({settings.requests_topic: partitions}))
             .option("startingOffsets", json.dumps({settings.requests_topic: first}))
             .option("endingOffsets", json.dumps({settings.requests_topic: last}))

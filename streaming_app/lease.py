@@ -20,6 +20,7 @@ import structlog
 # sends no more heartbeats and is not told of it. librdkafka's group membership is sound.
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
+from streaming_app.kafka_access import for_librdkafka
 from streaming_app.settings import ServingSettings
 from streaming_app.takeovers import Takeover
 
@@ -149,7 +150,7 @@ class Lease:
     def _member(self) -> Consumer:
         consumer = Consumer(
             {
-                "bootstrap.servers": self._settings.kafka_bootstrap_servers,
+                **for_librdkafka(self._settings),
                 "group.id": f"{self._settings.serving_group}-lease",
                 "client.id": self._settings.serving_instance,
                 "enable.auto.commit": False,
@@ -188,7 +189,7 @@ class Lease:
     def _transactional_producer(self) -> Producer:
         producer = Producer(
             {
-                "bootstrap.servers": self._settings.kafka_bootstrap_servers,
+                **for_librdkafka(self._settings),
                 "client.id": self._settings.serving_instance,
                 "transactional.id": f"{self._settings.serving_group}-{self._settings.serving_instance}",
                 # An open one hides all takeovers behind it.

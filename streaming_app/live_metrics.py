@@ -22,10 +22,11 @@ from streaming_app.application import run_application, running, watch_queries
 from streaming_app.dead_letters import start_dead_letters
 from streaming_app.drift_watch import DriftWatch
 from streaming_app.health import Status
+from streaming_app.kafka_access import for_kafka_python
 from streaming_app.live_history import LiveHistory
 from streaming_app.live_metrics_query import ALL_VERSIONS, start_live_metrics
 from streaming_app.live_page import pages
-from streaming_app.settings import LiveMetricsSettings
+from streaming_app.settings import LiveMetricsSettings, from_environment
 from streaming_app.spark_session import start_spark
 from streaming_app.waiting import NotYetError, wait_for
 
@@ -138,7 +139,7 @@ def _keep_state_beside_the_heap(spark: SparkSession) -> None:
 
 def _connect(settings: LiveMetricsSettings) -> KafkaConsumer:
     consumer = KafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
+        **for_kafka_python(settings),
         client_id="usedcars-live-figures",
         enable_auto_commit=False,
     )
@@ -182,7 +183,7 @@ def _follow(consumer: KafkaConsumer, figures: LiveFigures, stop: Event) -> None:
 
 def main() -> None:
     """Measure until SIGTERM or SIGINT."""
-    settings = LiveMetricsSettings()
+    settings = from_environment(LiveMetricsSettings)
     figures = LiveFigures()
     history = LiveHistory(settings)
     history.follow()

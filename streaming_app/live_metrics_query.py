@@ -6,6 +6,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from streaming_app.answer_owners import read_takeovers
 from streaming_app.instants import INSTANT
+from streaming_app.kafka_access import for_spark
 from streaming_app.messages import set_prices
 from streaming_app.price_rules import OUTCOMES, moves, read_answers
 from streaming_app.settings import LiveMetricsSettings
@@ -119,12 +120,12 @@ def _plain(window: str) -> Column:
 def start_live_metrics(spark: SparkSession, settings: LiveMetricsSettings) -> StreamingQuery:
     """Start to publish the live metrics, from where the checkpoint stands, else from the first message."""
     # The watermarks are those of all messages: they pass also while nobody sets a price.
-    requests = read_topic(spark, settings.kafka_bootstrap_servers, settings.requests_topic).withWatermark(
+    requests = read_topic(spark, settings, settings.requests_topic).withWatermark(
         "timestamp", settings.live_metrics_price_delay
     )
-    predictions = read_topic(
-        spark, settings.kafka_bootstrap_servers, settings.predictions_topic
-    ).withWatermark("timestamp", settings.live_metrics_lateness)
+    predictions = read_topic(spark, settings, settings.predictions_topic).withWatermark(
+        "timestamp", settings.live_metrics_lateness
+    )
     figures = live_metrics(
         moves(
             read_answers(predictions),
@@ -151,7 +152,7 @@ def start_live_metrics(spark: SparkSession, settings: LiveMetricsSettings) -> St
         )
         .writeStream.queryName("live-metrics")
         .format("kafka")
-        .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
+        .options(**for_spark(settings))
         .option("kafka.compression.type", "none")
         .option("checkpointLocation", settings.checkpoint("figures"))
         .outputMode("update")

@@ -17,6 +17,7 @@ import tenacity
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streaming_app.kafka_access import for_librdkafka
 from streaming_app.records import TIMEOUT, connect, read_records
 from streaming_app.settings import ServingSettings
 from streaming_app.takeovers import NO_GENERATION, Takeover
@@ -83,13 +84,14 @@ class OutputLog:
         self._predictions = settings.predictions_topic
         self._known: list[int] = []
         self._consumer = connect(settings, "usedcars-serving-log", settings.serving_group, "read_uncommitted")
-        self._admin = AdminClient(
-            {
-                "bootstrap.servers": settings.kafka_bootstrap_servers,
-                "client.id": "usedcars-serving-log",
-                "log_level": 2,
-            }
-        )
+        self._refused: KafkaError | None = None
+        options: dict[str, Any] = {
+            **for_librdkafka(settings),
+            "client.id": "usedcars-serving-log",
+            "error_cb": self._take_error,
+            "log_level": 2,
+        }
+        self._admin = AdminClient(options)
 
     def close(self) -> None:
         """Leave Kafka."""
@@ -102,8 +104,13 @@ class OutputLog:
         partitions than the requests topic.
         """
         names = [self._requests, self._predictions]
+        self._refused = None
         described = self._admin.describe_topics(TopicCollection(names), request_timeout=TIMEOUT)
-        requests, predictions = (_described(name, described[name]) for name in names)
+        try:
+            requests, predictions = (_described(name, described[name]) for name in names)
+        except KafkaException as error:
+            self._admin.poll(0)  # a refused login is told only as an event; the call itself runs out of time
+            raise (KafkaException(self._refused) if self._refused else error) from error
         asked, answered = len(requests.partitions), len(predictions.partitions)
         if answered < asked:
             raise TopicsError(
@@ -120,6 +127,10 @@ class OutputLog:
                 self._consumer.list_topics(name, TIMEOUT)
             self._known = partitions
         return partitions
+
+    def _take_error(self, error: KafkaError) -> None:
+        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+            self._refused = error
 
     def resume(self, former: Takeover | None) -> Progress:
         """Find where to resume behind the `former` takeover, and take note of the requests topic's identity.

@@ -10,6 +10,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from streaming_app.kafka_access import for_librdkafka
 from streaming_app.settings import KafkaSettings
 from streaming_app.waiting import NotYetError
 
@@ -23,7 +24,7 @@ def reader(
     """A consumer that never joins its group; not to be used by several threads."""
     return Consumer(
         {
-            "bootstrap.servers": settings.kafka_bootstrap_servers,
+            **for_librdkafka(settings),
             "group.id": group,
             "client.id": client,
             "enable.auto.commit": False,

@@ -31,7 +31,7 @@ from streaming_app.model_registry import UnfitModelError, fetch_model, find_vers
 from streaming_app.output_log import OutputLog, Progress, TopicsError
 from streaming_app.serving_metrics import ServingMetrics
 from streaming_app.serving_query import plan_answers, start_query
-from streaming_app.settings import ServingSettings
+from streaming_app.settings import ServingSettings, from_environment
 from streaming_app.spark_session import start_spark
 from streaming_app.succession import (
     SECONDS_TO_SEND,
@@ -392,7 +392,7 @@ def _keep_books(
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
-    settings = ServingSettings()
+    settings = from_environment(ServingSettings)
     metrics = ServingMetrics()
     run_application(
         settings,

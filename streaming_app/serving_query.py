@@ -10,6 +10,7 @@ from pyspark.sql import functions as sf
 from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
+from streaming_app.kafka_access import for_spark
 from streaming_app.logs import first_line
 from streaming_app.messages import answers, requests_to_answer
 from streaming_app.model_registry import ServedModel, UnfitModelError
@@ -94,7 +95,7 @@ def plan_answers(
     """
     requests = (
         spark.readStream.format("kafka")
-        .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
+        .options(**for_spark(settings))
         .option("assign", json.dumps({settings.requests_topic: list(partitions)}))
         .options(**_CONSUMER)
         .load()
@@ -117,7 +118,7 @@ def start_query(
     writer = (
         planned.writeStream.queryName("serving")
         .format("kafka")
-        .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
+        .options(**for_spark(settings))
         .option("topic", settings.predictions_topic)
         .options(**_PRODUCER)
         .option("checkpointLocation", checkpoint.as_uri())

@@ -2,11 +2,14 @@
 
 import os
 import socket
+import sys
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self, TypeVar
 
-from pydantic import Field
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Kind = TypeVar("Kind", bound=BaseSettings)
 
 
 class KafkaSettings(BaseSettings):
@@ -15,6 +18,15 @@ class KafkaSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="USEDCARS_", extra="ignore", frozen=True)
 
     kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port,host:port")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="SSL: encrypted; SASL: clients log in"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="how clients log in"
+    )
+    kafka_username: str = Field("", description="as whom clients log in")
+    kafka_password: SecretStr = Field(SecretStr(""), description="its password")
+    kafka_ca: str = Field("", description="PEM certificates to trust; empty: those of the system")
     requests_topic: str = Field("usedcars.requests", description="topic of price requests and set prices")
     predictions_topic: str = Field("usedcars.predictions", description="topic of the answers")
     live_metrics_topic: str = Field("usedcars.live-metrics", description="topic of the live metrics")
@@ -34,6 +46,25 @@ class KafkaSettings(BaseSettings):
         "usedcars.promotions",
         description="topic, of one partition, of registrations, rollouts and rollbacks",
     )
+
+    @model_validator(mode="after")
+    def _users_have_names(self) -> Self:
+        if self.kafka_has_users and not (self.kafka_username and self.kafka_password.get_secret_value()):
+            raise ValueError(
+                f"With {self.kafka_security_protocol} clients of Kafka log in: "
+                "set USEDCARS_KAFKA_USERNAME and USEDCARS_KAFKA_PASSWORD"
+            )
+        return self
+
+    @property
+    def kafka_has_users(self) -> bool:
+        """Whether clients log in."""
+        return self.kafka_security_protocol.startswith("SASL")
+
+    @property
+    def kafka_is_encrypted(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.kafka_security_protocol.endswith("SSL")
 
 
 class ApplicationSettings(KafkaSettings):
@@ -133,3 +164,16 @@ class LiveMetricsSettings(ApplicationSettings):
         """Where the state of a query is kept, a URI."""
         folder = self.live_metrics_state or self.home.absolute() / "live-metrics"
         return (folder.absolute() / query).as_uri()
+
+
+def from_environment(kind: type[Kind]) -> Kind:
+    """The settings of a process; it exits with a sentence for each that is wrong."""
+    try:
+        return kind()
+    except ValidationError as error:
+        sentences = []
+        for problem in error.errors():
+            name = "_".join(["USEDCARS", *(str(part).upper() for part in problem["loc"])])
+            said = problem["msg"].removeprefix("Value error, ")
+            sentences.append(f"{name}: {said}: set it to a fitting value" if problem["loc"] else said)
+        sys.exit("\n".join(sentences))

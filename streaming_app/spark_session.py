@@ -4,6 +4,9 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
+from streaming_app.kafka_access import for_spark
+from streaming_app.settings import KafkaSettings
+
 # G1 with a short pause goal even where the JVM would choose the serial collector (few cores, small memory).
 # Out of memory the process must die, so that another one takes over, and not linger half alive.
 _JVM_OPTIONS = "-XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:+ExitOnOutOfMemoryError -XX:+PerfDisableSharedMem"
@@ -62,12 +65,12 @@ ENDURING = {"failOnDataLoss": "false", "fetchOffset.numRetries": "600"}
 
 
 def read_topic(
-    spark: SparkSession, brokers: str, topic: str, records_per_batch: int | None = None
+    spark: SparkSession, settings: KafkaSettings, topic: str, records_per_batch: int | None = None
 ) -> DataFrame:
     """Follow a topic from its first record on, through outages of Kafka and what retention takes away."""
     reader = (
         spark.readStream.format("kafka")
-        .option("kafka.bootstrap.servers", brokers)
+        .options(**for_spark(settings))
         .option("subscribe", topic)
         .option("startingOffsets", "earliest")
         .options(**ENDURING)

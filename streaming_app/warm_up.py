@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from pyspark.sql import SparkSession
 
 from streaming_app.application import check_query
+from streaming_app.kafka_access import for_librdkafka
 from streaming_app.records import TIMEOUT, connect, topic_partitions
 from streaming_app.serving_query import plan_answers, start_query
 from streaming_app.settings import ServingSettings
@@ -106,7 +107,7 @@ def _round(
 def _ask(scratch: ServingSettings, prepared: PreparedModel, partitions: int) -> None:
     producer = Producer(
         {
-            "bootstrap.servers": scratch.kafka_bootstrap_servers,
+            **for_librdkafka(scratch),
             "client.id": "usedcars-warm-up",
             "log_level": 2,
         }

@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -37,6 +37,15 @@ class Settings(BaseSettings):
     )
 
     kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers: host:port, …")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="SSL: encrypted; SASL: clients log in."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How clients log in."
+    )
+    kafka_username: str = Field("", description="As whom clients log in.")
+    kafka_password: SecretStr = Field(SecretStr(""), description="Its password.")
+    kafka_ca: str = Field("", description="PEM certificates to trust; empty: those of the system.")
     requests_topic: str = Field("usedcars.requests", description="Topic of price requests.")
     predictions_topic: str = Field("usedcars.predictions", description="Topic of answers.")
     live_metrics_topic: str = Field("usedcars.live-metrics", description="Topic of the live metrics.")

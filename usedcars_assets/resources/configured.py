@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from dagster import EnvVar
+
 from usedcars_assets.resources.deployment import ServingDeployment
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import MlflowTracking
@@ -58,6 +60,12 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
         ),
         "topics": Topics(
             bootstrap_servers=values.kafka_bootstrap_servers,
+            security_protocol=values.kafka_security_protocol,
+            sasl_mechanism=values.kafka_sasl_mechanism,
+            username=values.kafka_username,
+            # By its variable's name, as Dagster's pages show what a resource is made of.
+            password=EnvVar("USEDCARS_KAFKA_PASSWORD") if values.kafka_password.get_secret_value() else "",
+            ca=values.kafka_ca,
             requests=values.requests_topic,
             predictions=values.predictions_topic,
             live_metrics=values.live_metrics_topic,

@@ -25,11 +25,10 @@ class Answers:
     def __init__(self, topics: Topics) -> None:
         from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-        servers = topics.servers
         self._topics = topics
-        self._consumer = KafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False)
+        self._consumer = KafkaConsumer(**topics.access(), enable_auto_commit=False)
         try:
-            self._producer = KafkaProducer(bootstrap_servers=servers, acks="all")
+            self._producer = KafkaProducer(**topics.access(), acks="all")
         except BaseException:
             self._consumer.close()
             raise

@@ -57,9 +57,7 @@ def write_entry(topics: Topics, entry: Entry) -> str | None:
     from kafka.errors import KafkaError
 
     try:
-        producer = KafkaProducer(
-            bootstrap_servers=topics.servers, acks="all", max_block_ms=int(_WRITE_SECONDS * 1000)
-        )
+        producer = KafkaProducer(**topics.access(), acks="all", max_block_ms=int(_WRITE_SECONDS * 1000))
         try:
             value = json.dumps(asdict(entry)).encode()
             producer.send(topics.promotions, key=entry.version.encode(), value=value).get(_WRITE_SECONDS)

@@ -37,7 +37,7 @@ def span_since(topics: Topics, topic: str, milliseconds: int, most: int) -> Span
     """
     from kafka import KafkaConsumer, TopicPartition
 
-    consumer = KafkaConsumer(bootstrap_servers=topics.servers, enable_auto_commit=False)
+    consumer = KafkaConsumer(**topics.access(), enable_auto_commit=False)
     try:
         numbers = consumer.partitions_for_topic(topic)
         if not numbers:
@@ -77,7 +77,7 @@ def live_pairs(
     def messages(span: Span) -> "DataFrame":
         records = (
             spark.read.format("kafka")
-            .option("kafka.bootstrap.servers", topics.bootstrap_servers)
+            .options(**topics.spark_access())
             .option("subscribe", span.topic)
             .option("startingOffsets", json.dumps({span.topic: span.starts}))
             .option("endingOffsets", json.dumps({span.topic: span.ends}))

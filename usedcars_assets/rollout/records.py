@@ -25,9 +25,7 @@ def read_records(topics: Topics, topic: str, start: int = 0, most: int | None = 
     """
     from kafka import KafkaConsumer, TopicPartition
 
-    consumer = KafkaConsumer(
-        bootstrap_servers=topics.servers, enable_auto_commit=False, isolation_level="read_committed"
-    )
+    consumer = KafkaConsumer(**topics.access(), enable_auto_commit=False, isolation_level="read_committed")
     try:
         if not consumer.partitions_for_topic(topic):
             raise UnavailableError(f"Kafka has no topic {topic}: create it, `make up` does.")

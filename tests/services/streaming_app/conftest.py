@@ -372,15 +372,17 @@ class Room:
 
 
 @pytest.fixture(scope="session")
-def open_room(platform: Any, served_model: str) -> Callable[[Path], contextlib.AbstractContextManager[Room]]:
-    """Makes a room in a folder; its processes are ended with it."""
+def open_room(platform: Any, served_model: str) -> Callable[..., contextlib.AbstractContextManager[Room]]:
+    """Makes a room in a folder, on the platform's broker if on no other; its processes are ended with it."""
     places = count(50, 5)
 
     @contextlib.contextmanager
-    def open_room(folder: Path) -> Iterator[Room]:
+    def open_room(folder: Path, brokers: str | None = None) -> Iterator[Room]:
+        own = platform.environment["USEDCARS_KAFKA_BOOTSTRAP_SERVERS"]
         room = Room(
             {
                 **platform.environment,
+                "USEDCARS_KAFKA_BOOTSTRAP_SERVERS": brokers or own,
                 "USEDCARS_REGISTERED_MODEL": served_model,
                 "USEDCARS_LOG_FORMAT": "json",
             },

@@ -32,10 +32,10 @@ def test_windows_that_are_over_are_observed_and_logged_once_to_the_versions_fini
     client.set_terminated(run.run_id)
     client.create_registered_model(name)
     version = str(client.create_model_version(name, f"{run.artifact_uri}/model", run.run_id).version)
-    admin = KafkaAdminClient(bootstrap_servers=topics.servers)
+    admin = KafkaAdminClient(**topics.access())
     admin.create_topics([NewTopic(name, 1, 1)], wait_for_metadata=True)
     admin.close()
-    producer = KafkaProducer(bootstrap_servers=topics.servers)
+    producer = KafkaProducer(**topics.access())
 
     def publish(day: int, mae: float) -> None:
         for told in (version, "all", "99"):  # of version 99 MLflow knows nothing
@@ -79,10 +79,10 @@ def test_windows_that_are_over_are_observed_and_logged_once_to_the_versions_fini
 def test_each_look_at_the_input_drift_of_enough_requests_is_observed_once(resources: dict[str, Any]) -> None:
     name = f"drift-{uuid.uuid4().hex[:8]}"
     topics: Topics = changed(resources["topics"], input_drift=name)
-    admin = KafkaAdminClient(bootstrap_servers=topics.servers)
+    admin = KafkaAdminClient(**topics.access())
     admin.create_topics([NewTopic(name, 1, 1)], wait_for_metadata=True)
     admin.close()
-    producer = KafkaProducer(bootstrap_servers=topics.servers)
+    producer = KafkaProducer(**topics.access())
 
     def publish(level: str, index: float) -> None:
         moved = {"name": "fuel_type", "index": index, "bin": "Electric", "trained_share": 0, "live_share": 1}

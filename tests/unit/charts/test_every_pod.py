@@ -86,6 +86,22 @@ def test_secrets_are_given_by_reference_only(release: str, size: str) -> None:
             assert not [key for key in config_map.data or {} if any(word in key for word in SECRET_WORDS)]
 
 
+def test_who_speaks_to_kafka_has_its_login_by_reference() -> None:
+    pods = {
+        name: pod for release in ("platform", "streaming", "dagster") for name, pod in _pods(release, "usual")
+    }
+    for name in (
+        "a run",
+        "CronJob new-uploads",
+        "CronJob new-model-events",
+        "Deployment dagster-dagster-user-deployments-usedcars",
+        "Deployment serving",
+        "Deployment live-metrics",
+    ):
+        sources = pods[name].containers[0].env_from
+        assert "usedcars-kafka" in {each.secret_ref.name for each in sources if each.secret_ref}, name
+
+
 @every_pod
 def test_only_who_speaks_to_the_api_server_has_a_token(release: str, size: str) -> None:
     known = rendered(release, size).every(client.V1ServiceAccount) if release in INSTALLATIONS else []

@@ -66,7 +66,8 @@ def test_a_periodic_check_never_runs_twice_at_a_time_nor_for_ever(name: str, sub
     assert spec.failed_jobs_history_limit == 3
     (container,) = spec.job_template.spec.template.spec.containers
     assert container.args == ["python", "-m", "usedcars_assets.checks", subject]
-    assert [each.config_map_ref.name for each in container.env_from] == ["usedcars"]
+    variables, login = container.env_from
+    assert (variables.config_map_ref.name, login.secret_ref.name) == ("usedcars", "usedcars-kafka")
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -23,6 +23,8 @@ def test_no_pod_can_be_told_to_run_as_root(release: str) -> None:
         ("streaming", {"serving": {"terminationGracePeriodSeconds": 30}}, "terminationGracePeriodSeconds"),
         ("streaming", {"serving": {"driverMemory": "1 GB"}}, "driverMemory"),
         ("streaming", {"kafka": {"bootstrapServers": "kafka"}}, "bootstrapServers"),
+        ("streaming", {"kafka": {"securityProtocol": "TLS"}}, "securityProtocol"),
+        ("platform", {"kafka": {"saslMechanism": "OAUTHBEARER"}}, "saslMechanism"),
         ("streaming", {"mlflow": {"trackingUri": "mlflow:5000"}}, "trackingUri"),
         ("streaming", {"environment": {"PATH": "/bin"}}, "PATH"),
         ("streaming", {"environment": {"USEDCARS_KAFKA_PASSWORD": "x"}}, "USEDCARS_KAFKA_PASSWORD"),
