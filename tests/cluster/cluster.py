@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,10 @@ class Cluster:
     dagster: DagsterGraphQL
     known_runs: set[str] = field(default_factory=set)
 
-    def kubectl(self, *arguments: str, check: bool = True) -> str:
+    def kubectl(self, *arguments: str, check: bool = True, stdin: str | None = None) -> str:
         done = subprocess.run(
             ["kubectl", "--namespace", self.namespace, *arguments],
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,
@@ -49,6 +50,11 @@ class Cluster:
 
     def client(self, *command: str) -> str:
         return self.kubectl("exec", "client", "--", *command)
+
+    def python(self, script: str, *arguments: str) -> Any:
+        """What a script says, as JSON, that runs in the client's pod."""
+        said = self.kubectl("exec", "-i", "client", "--", "python", "-", *arguments, stdin=script)
+        return json.loads(said.splitlines()[-1])
 
     def upload(self, part: int, batch: str) -> None:
         file = f"/data/parts/batch-{part:04}.csv"
@@ -100,6 +106,16 @@ class Cluster:
         (found,) = [d for d in self.objects("deployments") if d["metadata"]["name"] == "serving"]
         return int(found["status"].get("readyReplicas", 0))
 
+    def install(self, values: Path | None = None) -> None:
+        """Install, or bring up to date, with values of one's own on top."""
+        environment = {**os.environ, "NAMESPACE": self.namespace, "SMALL": "1"}
+        chosen = {"VALUES": str(values)} if values else {}
+        subprocess.run([str(VALUES / "install")], env=environment | chosen, check=True)
+
+    def uninstall(self) -> None:
+        environment = {**os.environ, "NAMESPACE": self.namespace}
+        subprocess.run([str(VALUES / "uninstall")], env=environment, check=True)
+
     def is_finished(self, run: Run) -> bool:
         return self.dagster.run(run.id).status in FINISHED
 
@@ -114,13 +130,12 @@ def wait_until(holds: Callable[[], bool], seconds: float, what: str) -> None:
 @contextmanager
 def installed(namespace: str, port: int, volumes: Path | None) -> Iterator[Cluster]:
     """The platform from nothing to all but serving ready, and a client; removed at the end."""
-    environment = {**os.environ, "NAMESPACE": namespace, "SMALL": "1"}
     made = _make_volumes(namespace, volumes) if volumes else []
     cluster = Cluster(namespace, DagsterGraphQL(f"http://127.0.0.1:{port}"))
     forward = None
     try:
         began = time.monotonic()
-        subprocess.run([str(VALUES / "install")], env=environment, check=True)
+        cluster.install()
         print(f"\ninstalled in {time.monotonic() - began:.0f} s")
         cluster.kubectl("apply", "-f", str(CLIENT))
         cluster.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=120s")
@@ -134,7 +149,8 @@ def installed(namespace: str, port: int, volumes: Path | None) -> Iterator[Clust
             forward.terminate()
             forward.wait()
         cluster.kubectl("delete", "pod", "client", "--ignore-not-found", "--now", check=False)
-        subprocess.run([str(VALUES / "uninstall")], env=environment, check=False)
+        with suppress(subprocess.CalledProcessError):
+            cluster.uninstall()
         cluster.kubectl("delete", "namespace", namespace, "--wait", check=False)
         for volume in made:
             cluster.kubectl("delete", "persistentvolume", volume, check=False)

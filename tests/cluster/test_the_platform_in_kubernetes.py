@@ -7,9 +7,9 @@ node.
 The tests of this file are one story and run in order.
 """
 
+import json
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +21,25 @@ import pytest
 from tests.answered import each_is_answered_once
 from tests.cluster.cluster import Cluster, installed, wait_until
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(1800)]
 
 EXECUTORS = "spark-role=executor"
+REGISTER_COPY = Path(__file__).with_name("register_copy.py").read_text()
+SERVERS = "app.kubernetes.io/instance in (postgres, hdfs, kafka)"
+OTHER_VALUES: dict[str, dict[str, Any]] = {
+    "postgres": {"config": {"max_connections": "90"}},
+    "hdfs": {"hdfsSite": {"dfs.namenode.handler.count": "12"}},
+    "kafka": {"config": {"log.retention.hours": "169"}},
+}
+# The versions in MLflow, with its PostgreSQL, and the batches that HDFS holds.
+KEPT = """
+import json, os, mlflow, requests
+c = mlflow.MlflowClient(os.environ["USEDCARS_MLFLOW_TRACKING_URI"])
+versions = sorted(v.version for v in c.search_model_versions())
+url = os.environ["USEDCARS_WEBHDFS_URL"] + "/webhdfs/v1/usedcars/cleaned?op=LISTSTATUS&user.name=usedcars"
+batches = sorted(e["pathSuffix"] for e in requests.get(url).json()["FileStatuses"]["FileStatus"])
+print(json.dumps([versions, batches]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +84,7 @@ def test_an_upload_is_found_once_trained_with_executors_as_pods_and_answers_clie
     cluster.check_now("new-uploads")  # at once with Dagster's own sensor
     run = cluster.next_run()
     wait_until(lambda: bool(cluster.names("pods", EXECUTORS)), 180, "an executor")
-    wait_until(lambda: cluster.is_finished(run), 900, "the training")
+    wait_until(lambda: cluster.is_finished(run), 1200, "the training")
     run = cluster.dagster.run(run.id)
     assert run.status == "SUCCESS", cluster.dagster.failure_sentences(run.id)
     assert [each.job for each in cluster.dagster.runs()] == ["training"]
@@ -136,10 +152,54 @@ def test_a_driver_killed_in_mid_training_is_begun_anew_and_leaves_nothing_behind
     assert "RUNNING" not in cluster.client("python", "-c", script)
 
 
+def test_a_version_registered_by_hand_is_rolled_out_once(cluster: Cluster) -> None:
+    cluster.await_serving(2)
+    version = cluster.python(REGISTER_COPY, "whole")
+    cluster.check_now("new-model-events")  # at once with Dagster's own sensor
+    run = cluster.next_run()
+    wait_until(lambda: cluster.is_finished(run), 600, "the rollout")
+    assert cluster.dagster.run(run.id).status == "SUCCESS", cluster.dagster.failure_sentences(run.id)
+    assert [each.job for each in cluster.dagster.runs()].count("rollout") == 1
+    assert cluster.ask(60, 20, "by-hand.json").wait(400) == 0
+    assert {answer["model_version"] for answer in cluster.answers("by-hand.json")} == {version}
+
+
+def test_a_broken_version_is_refused_with_its_reason_and_the_one_in_service_answers_on(
+    cluster: Cluster,
+) -> None:
+    served = cluster.answers("by-hand.json")[0]["model_version"]
+    version = cluster.python(REGISTER_COPY, "broken")
+    runs: list[Any] = []
+
+    def roll_out() -> None:
+        cluster.check_now("new-model-events")
+        runs.append(cluster.next_run())
+        wait_until(lambda: cluster.is_finished(runs[0]), 600, "the rollout")
+
+    answers = under_requests(cluster, "rollout of a broken version", roll_out)
+    assert {answer["model_version"] for answer in answers} == {served}
+    assert cluster.dagster.run(runs[0].id).status == "FAILURE"
+    sentences = " ".join(cluster.dagster.failure_sentences(runs[0].id))
+    assert f"can't load version {version}" in sentences
+
+
+def test_an_upgrade_with_other_values_restarts_the_servers_and_keeps_their_data(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    before = cluster.python(KEPT)
+    runs = {run.id for run in cluster.dagster.runs()}
+    for release, values in OTHER_VALUES.items():
+        (tmp_path / f"{release}.yaml").write_text(json.dumps(values))
+    pods = {pod["metadata"]["uid"] for pod in cluster.objects("pods", SERVERS)}
+    under_requests(cluster, "helm upgrade of all releases", lambda: cluster.install(tmp_path))
+    assert not pods & {pod["metadata"]["uid"] for pod in cluster.objects("pods", SERVERS)}
+    assert cluster.python(KEPT) == before
+    wait_until(lambda: {run.id for run in cluster.dagster.runs()} >= runs, 60, "Dagster's runs")
+
+
 def test_uninstalling_leaves_nothing_but_volumes(cluster: Cluster) -> None:
     cluster.kubectl("delete", "pod", "client", "--now")
-    environment = {**os.environ, "NAMESPACE": cluster.namespace}
-    subprocess.run([str(Path("helm_values/uninstall").absolute())], env=environment, check=True)
+    cluster.uninstall()
     left = "deployments,statefulsets,daemonsets,jobs,cronjobs,pods,services,secrets,roles,rolebindings"
     wait_until(lambda: not cluster.names(left), 120, "the last object to go")
     assert cluster.names("persistentvolumeclaims")
