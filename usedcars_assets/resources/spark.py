@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ _JVM_OPTIONS = (
 class SharedSpark(LazyPySparkResource):
     """One session a run, started by the first asset that needs it and stopped when the run ends.
 
+    One whose JVM is gone, killed for its memory for instance, is replaced, so that a step's retry helps.
     A field that is empty or 0 is left to Spark. `spark_config` comes last and wins.
     """
 
@@ -74,7 +75,9 @@ class SharedSpark(LazyPySparkResource):
 
         with self._lock:
             if self._spark_session is not None:
-                return
+                if _lives(self._spark_session):
+                    return
+                _forget(self._spark_session)
             _name_the_program()
             os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
             os.environ["HADOOP_USER_NAME"] = self.hdfs_user
@@ -84,7 +87,10 @@ class SharedSpark(LazyPySparkResource):
     def teardown_after_execution(self, context: InitResourceContext) -> None:
         """Stops the session, unless it was there before."""
         if self._own and self._spark_session is not None:
-            self._spark_session.stop()
+            if _lives(self._spark_session):
+                self._spark_session.stop()
+            else:
+                _forget(self._spark_session)
         self._spark_session = None
 
     @contextmanager
@@ -103,6 +109,28 @@ class SharedSpark(LazyPySparkResource):
         finally:
             spark_context.setLocalProperty("spark.scheduler.pool", None)  # type: ignore[arg-type]
             spark_context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]
+
+
+def _lives(session: "SparkSession") -> bool:
+    from py4j.protocol import Py4JError
+
+    try:
+        return not session.sparkContext._jsc.sc().isStopped()
+    except (Py4JError, OSError, AttributeError):  # AttributeError: stopped from Python
+        return False
+
+
+def _forget(session: "SparkSession") -> None:
+    """Clears what pyspark keeps of a JVM that is gone, which it would ask again."""
+    from pyspark import SparkContext
+
+    with suppress(Exception):  # the JVM is no more
+        session.sparkContext.stop()
+    if SparkContext._gateway is not None:
+        with suppress(Exception):
+            SparkContext._gateway.shutdown()
+    SparkContext._gateway = SparkContext._jvm = SparkContext._active_spark_context = None
+    type(session)._instantiatedSession = None
 
 
 def _name_the_program() -> None:
