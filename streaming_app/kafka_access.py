@@ -8,10 +8,10 @@ from streaming_app.settings import KafkaSettings
 
 def for_librdkafka(settings: KafkaSettings) -> dict[str, Any]:
     """Properties of a confluent_kafka client."""
-    access = {"bootstrap.servers": settings.kafka_bootstrap_servers}
-    if settings.kafka_security_protocol == "PLAINTEXT":
-        return access
-    access["security.protocol"] = settings.kafka_security_protocol
+    access = {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "security.protocol": settings.kafka_security_protocol,
+    }
     if settings.kafka_is_encrypted and settings.kafka_ca:
         access["ssl.ca.pem"] = settings.kafka_ca
     if settings.kafka_has_users:
@@ -42,10 +42,10 @@ def for_kafka_python(settings: KafkaSettings) -> dict[str, Any]:
 
 def for_spark(settings: KafkaSettings) -> dict[str, str]:
     """Options of Spark's Kafka source and sink."""
-    access = {"kafka.bootstrap.servers": settings.kafka_bootstrap_servers}
-    if settings.kafka_security_protocol == "PLAINTEXT":
-        return access
-    access["kafka.security.protocol"] = settings.kafka_security_protocol
+    access: dict[str, str] = {
+        "kafka.bootstrap.servers": settings.kafka_bootstrap_servers,
+        "kafka.security.protocol": settings.kafka_security_protocol,
+    }
     if settings.kafka_is_encrypted and settings.kafka_ca:
         # The certificates themselves: executors have no file of them.
         access |= {

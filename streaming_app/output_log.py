@@ -110,7 +110,9 @@ class OutputLog:
             requests, predictions = (_described(name, described[name]) for name in names)
         except KafkaException as error:
             self._admin.poll(0)  # a refused login is told only as an event; the call itself runs out of time
-            raise (KafkaException(self._refused) if self._refused else error) from error
+            if self._refused is not None:
+                raise KafkaException(self._refused) from error
+            raise
         asked, answered = len(requests.partitions), len(predictions.partitions)
         if answered < asked:
             raise TopicsError(

@@ -43,10 +43,10 @@ class Topics(ConfigurableResource[Any]):
 
     def spark_access(self) -> dict[str, str]:
         """The same as options of Spark's Kafka source."""
-        access = {"kafka.bootstrap.servers": self.bootstrap_servers}
-        if self.security_protocol == "PLAINTEXT":
-            return access
-        access["kafka.security.protocol"] = self.security_protocol
+        access = {
+            "kafka.bootstrap.servers": self.bootstrap_servers,
+            "kafka.security.protocol": self.security_protocol,
+        }
         if self._is_encrypted and self.ca:
             # The certificates themselves: executors have no file of them.
             access |= {"kafka.ssl.truststore.type": "PEM", "kafka.ssl.truststore.certificates": self.ca}

@@ -1,7 +1,6 @@
 """A broker that wants TLS and a login: everybody who speaks to Kafka does as it wants."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,9 +13,10 @@ from pyspark.sql import SparkSession
 from streaming_app.client import PriceClient
 from streaming_app.settings import KafkaSettings
 from tests.secured_broker import PASSWORD, SecuredBroker, secured_broker
-from usedcars_assets.resources.topics import Topics
+from usedcars_assets.resources.configured import configured_resources
 from usedcars_assets.rollout.ledger import Entry, read_promotions, write_entry
 from usedcars_assets.rollout.live_pairs import live_pairs, span_since
+from usedcars_assets.settings import Settings
 
 pytestmark = pytest.mark.services
 
@@ -42,22 +42,6 @@ def secured_room(
         yield room
 
 
-def secured_topics(room: Any) -> Topics:
-    return Topics(
-        bootstrap_servers=os.environ["USEDCARS_KAFKA_BOOTSTRAP_SERVERS"],
-        security_protocol="SASL_SSL",
-        username=os.environ["USEDCARS_KAFKA_USERNAME"],
-        password=PASSWORD,
-        ca=os.environ["USEDCARS_KAFKA_CA"],
-        requests=room.requests,
-        predictions=room.predictions,
-        live_metrics=room.live_metrics,
-        input_drift=room.input_drift,
-        takeovers=room.takeovers,
-        promotions=room.promotions,
-    )
-
-
 def test_serving_live_metrics_clients_and_the_ledger_log_in_and_encrypt(
     secured_room: Any, spark: SparkSession, tmp_path: Path
 ) -> None:
@@ -72,7 +56,7 @@ def test_serving_live_metrics_clients_and_the_ledger_log_in_and_encrypt(
     (letter,) = secured_room.read(secured_room.dead_letters, 1)
     assert letter["reason"] == "missing_year"
 
-    topics = secured_topics(secured_room)
+    topics = configured_resources(Settings())["topics"].process_config_and_initialize()
     assert write_entry(topics, Entry("rollout", "begun", "usedcars-price", "1")) is None
     assert [entry.kind for entry in read_promotions(topics)] == ["rollout"]
     spans = [span_since(topics, topic, 0, 1_000) for topic in (topics.requests, topics.predictions)]
