@@ -62,6 +62,9 @@ class PlatformSettings(BaseSettings):
         default=False,
         description="a second serving process, warm, that takes over when the first ends; needs its memory",
     )
+    comparison_memory_mb: Megabytes = Field(
+        default=1024, description="memory of the Spark driver that compares two versions"
+    )
     serving_memory_mb: Megabytes = Field(default=1024, description="memory of serving's Spark driver")
     live_metrics_memory_mb: Megabytes = Field(default=768, description="memory of live metrics' Spark driver")
     training_spark_master: str = Field(default="local[2]", description="Spark master of the trainings")
@@ -201,6 +204,7 @@ class PlatformSettings(BaseSettings):
             "USEDCARS_SERVING_ALIAS": self.serving_alias,
             "USEDCARS_SPARK_MASTER": self.training_spark_master,
             "USEDCARS_SPARK_DRIVER_MEMORY": f"{self.training_memory_mb}m",
+            "USEDCARS_COMPARISON_SPARK_DRIVER_MEMORY": f"{self.comparison_memory_mb}m",
             "USEDCARS_SERVING_SPARK_DRIVER_MEMORY": f"{self.serving_memory_mb}m",
             "USEDCARS_LIVE_METRICS_SPARK_DRIVER_MEMORY": f"{self.live_metrics_memory_mb}m",
             "USEDCARS_SPARK_JARS": str(self.jars_folder / "spark-kafka"),
@@ -212,6 +216,22 @@ class PlatformSettings(BaseSettings):
             "USEDCARS_DAGSTER_URL": self.url("dagster"),
             "DAGSTER_HOME": str(self.home_folder / "dagster"),
             **{name: _with_this_machine(os.environ.get(name)) for name in ("NO_PROXY", "no_proxy")},
+        }
+
+    def environment_of_rooms(self) -> dict[str, str]:
+        """The settings of the streaming application and the code location that are theirs alone.
+
+        They stand in Supervisor's configuration, so that a change restarts what reads them; a password, which
+        belongs into no file, and what has several lines reach a service only when the platform starts.
+        """
+        known = {f"USEDCARS_{name.upper()}" for name in type(self).model_fields} | set(
+            self.service_environment()
+        )
+        return {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith("USEDCARS_") and name not in known
+            if "PASSWORD" not in name and "\n" not in value
         }
 
 

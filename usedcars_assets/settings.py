@@ -1,11 +1,19 @@
 """Addresses and limits of the code location, read from the environment once."""
 
+from collections.abc import Callable
+from copy import copy
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, ValidationError, create_model
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+class WrongSettingError(Exception):
+    """Environment variables that can't be what they are; the message names each, and what is wrong."""
 
 
 class Settings(BaseSettings):
@@ -23,6 +31,10 @@ class Settings(BaseSettings):
     spark_executor_instances: int = Field(0, ge=0, description="Executors on a cluster; 0: its default.")
     spark_executor_memory: str = Field("", description="Memory of an executor; empty: the cluster's default.")
     spark_executor_cores: int = Field(0, ge=0, description="Cores of an executor; 0: the cluster's default.")
+    comparison_spark_master: str = Field(
+        "local[2]", description="Spark master that compares two versions on live requests."
+    )
+    comparison_spark_driver_memory: str = Field("1g", description="Memory of its driver.")
 
     mlflow_tracking_uri: str = Field("http://127.0.0.1:5000", description="MLflow's tracking server.")
     mlflow_url: str = Field(
@@ -31,6 +43,9 @@ class Settings(BaseSettings):
     mlflow_experiment: str = Field("usedcars-price", description="MLflow experiment of the trainings.")
     registered_model: str = Field("usedcars-price", description="Name of the registered MLflow model.")
     serving_alias: str = Field("serving", description="Alias of the version that serving must run.")
+    lost_runs_interval_seconds: int = Field(
+        30, ge=1, description="How often MLflow runs are ended that a training left running."
+    )
     dagster_url: str = Field("http://127.0.0.1:3000", description="Dagster as a browser reaches it.")
     dagster_api_url: str = Field(
         "", description="Dagster as the periodic checks reach it; empty: as a browser does."
@@ -118,5 +133,45 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    """The settings of this process."""
-    return Settings()
+    """The settings of this process; WrongSettingError when the environment has nonsense."""
+    return _read(Settings, "USEDCARS_")
+
+
+def defaults_from_environment(name: str) -> Callable[[type[Kind]], type[Kind]]:
+    """Gives each field of a run's configuration its default from the variable USEDCARS_<NAME>_<FIELD>.
+
+    So what an operator sets for all trainings is what the UI shows, and a run may still change it.
+    """
+
+    def with_defaults(kind: type[Kind]) -> type[Kind]:
+        fields: dict[str, Any] = {
+            field: (about.annotation, about) for field, about in kind.model_fields.items()
+        }
+        prefix = f"USEDCARS_{name.upper()}_"
+
+        class Prefixed(BaseSettings):
+            model_config = SettingsConfigDict(env_prefix=prefix)
+
+        reader: type[BaseSettings] = create_model(f"{kind.__name__}Settings", __base__=Prefixed, **fields)
+        found = _read(reader, prefix)
+        for field, (annotation, about) in fields.items():
+            changed = copy(about)
+            changed.default = getattr(found, field)
+            fields[field] = (annotation, changed)
+        configured: type[Kind] = create_model(
+            kind.__name__, __base__=kind, __module__=kind.__module__, __doc__=kind.__doc__, **fields
+        )
+        return configured
+
+    return with_defaults
+
+
+def _read(kind: type[Kind], prefix: str) -> Kind:
+    try:
+        return kind()
+    except ValidationError as error:
+        wrong = [
+            f"{prefix}{'_'.join(str(part).upper() for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise WrongSettingError(f"{'; '.join(wrong)}: set it to a fitting value or not at all.") from None

@@ -37,8 +37,8 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
         ),
         # Small, beside a training: it prices some thousand listings.
         "kafka_spark": SharedSpark(
-            master="local[2]",
-            driver_memory="1g",
+            master=values.comparison_spark_master,
+            driver_memory=values.comparison_spark_driver_memory,
             hdfs_user=values.hdfs_user,
             lake_uri=values.lake_uri,
             spark_config={"spark.jars": ",".join(connector)} if connector else {},

@@ -1,13 +1,17 @@
 """The parameters of the base models, as a run's configuration shows them.
 
 The defaults repeat those of the pipeline, which this module does not import: loading the code location must
-not load Spark and XGBoost. A test holds the two together.
+not load Spark and XGBoost. A test holds the two together. An operator changes them for all trainings by
+variables such as USEDCARS_GRADIENT_BOOSTING_MAX_DEPTH.
 """
 
 from dagster import Config
 from pydantic import Field
 
+from usedcars_assets.settings import defaults_from_environment
 
+
+@defaults_from_environment("gradient_boosting")
 class GradientBoostingConfig(Config):
     """XGBoost on Spark; each tree makes serving slower, so choose by error and scoring speed together."""
 
@@ -22,6 +26,7 @@ class GradientBoostingConfig(Config):
     num_workers: int = Field(default=1, ge=1, description="XGBoost processes, each a Spark task.")
 
 
+@defaults_from_environment("elastic_net")
 class ElasticNetConfig(Config):
     """Linear regression with L1 and L2 penalties."""
 
@@ -30,6 +35,7 @@ class ElasticNetConfig(Config):
     max_iterations: int = Field(default=200, ge=1, description="Most iterations of the solver.")
 
 
+@defaults_from_environment("support_vector")
 class SupportVectorConfig(Config):
     """Linear support vector regression."""
 
@@ -40,6 +46,7 @@ class SupportVectorConfig(Config):
     most_rows: int = Field(default=20_000, ge=100, description="More rows are thinned out to these.")
 
 
+@defaults_from_environment("random_forest")
 class RandomForestConfig(Config):
     """Spark's random forest."""
 

@@ -47,3 +47,15 @@ def test_the_services_reach_this_machine_past_a_proxy(monkeypatch: pytest.Monkey
 def test_a_home_folder_that_the_process_manager_cannot_name_is_refused() -> None:
     with pytest.raises(ValidationError, match="without a percent sign"):
         PlatformSettings(home="/data/100%")
+
+
+def test_a_room_s_own_settings_reach_its_services_but_no_password_is_written_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("USEDCARS_TRAINING_FOLDS", "7")
+    monkeypatch.setenv("USEDCARS_KAFKA_PASSWORD", "secret")
+    monkeypatch.setenv("USEDCARS_KAFKA_CA", "several\nlines")
+    monkeypatch.setenv("USEDCARS_LAKE_URI", "hdfs://elsewhere/usedcars")  # the platform's own to say
+    found = PlatformSettings().environment_of_rooms()
+    assert found["USEDCARS_TRAINING_FOLDS"] == "7"
+    assert not {"USEDCARS_KAFKA_PASSWORD", "USEDCARS_KAFKA_CA", "USEDCARS_LAKE_URI"} & found.keys()
