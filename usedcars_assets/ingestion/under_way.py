@@ -1,14 +1,20 @@
 """Of trainings and rollouts, one is under way at a time."""
 
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from usedcars_assets.ingestion.batches import TRAINING_TAG
 
 _UNFINISHED = [*IN_PROGRESS_RUN_STATUSES, DagsterRunStatus.CANCELING, DagsterRunStatus.NOT_STARTED]
+_ROLLOUT = AssetKey("serving_rollout")
 
 
 def unfinished_training(instance: DagsterInstance) -> DagsterRun | None:
-    """The training or rollout that is queued or runs; None if the way is free."""
-    runs = instance.get_runs(RunsFilter(tags={TRAINING_TAG: "true"}, statuses=_UNFINISHED), limit=1)
-    return next(iter(runs), None)
+    """The training or rollout that is queued or runs, also one of chosen assets; None if the way is free."""
+    runs = instance.get_runs(RunsFilter(statuses=_UNFINISHED))
+    return next(filter(_trains_or_rolls_out, runs), None)
+
+
+def _trains_or_rolls_out(run: DagsterRun) -> bool:
+    # Who materialises chosen assets in the UI starts a run without the job's tags.
+    return TRAINING_TAG in run.tags or _ROLLOUT in (run.asset_selection or ())

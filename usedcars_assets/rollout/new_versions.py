@@ -31,11 +31,14 @@ from usedcars_assets.resources.deployment import ServingDeployment
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.resources.topics import Topics
-from usedcars_assets.rollout.serving_rollout import roll_out, serving_rollout
+from usedcars_assets.rollout.serving_rollout import BEGUN, ROLLOUT_TAG, roll_out, serving_rollout
 from usedcars_assets.settings import settings
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
+
+_MOST_ATTEMPTS = 3
+"""To roll out a version whose rollout is killed again and again."""
 
 
 class VersionConfig(Config):
@@ -99,7 +102,7 @@ def new_versions(context: SensorEvaluationContext, mlflow: MlflowTracking, lake:
         waiting = version_to_roll_out(client.search_model_versions(f"name='{name}'"), served)
         if waiting is None:
             return SensorResult(skip_reason=f"No version is newer than {served or 'none'}, and untried.")
-        run_key, reason = _claim(context.instance, lake, name, waiting, time.time())
+        run_key, reason = _claim(context.instance, lake, waiting, time.time())
     except Exception as error:
         return SensorResult(skip_reason=explain(error, "looking for new versions")[0])
     if run_key is None:
@@ -107,34 +110,42 @@ def new_versions(context: SensorEvaluationContext, mlflow: MlflowTracking, lake:
     request = RunRequest(
         run_key=run_key,
         tags={TRAINING_TAG: "true", CLAIM_TAG: run_key},
-        run_config={"ops": {roll_out_version.name: {"config": {"version": waiting}}}},
+        run_config={"ops": {roll_out_version.name: {"config": {"version": str(waiting.version)}}}},
     )
     return SensorResult(run_requests=[request])
 
 
-def version_to_roll_out(versions: "Sequence[ModelVersion]", served: str | None) -> str | None:
-    """The newest version that is ready, newer than the one in service, and that no rollout has tried."""
+def version_to_roll_out(versions: "Sequence[ModelVersion]", served: str | None) -> "ModelVersion | None":
+    """The newest version that is ready, newer than the one in service, and that no rollout has tried.
+
+    Or the one whose rollout was killed: it may have the alias, and nobody has seen it answer.
+    """
     ready = [version for version in versions if version.status == "READY"]
     newest = max(ready, key=lambda version: int(version.version), default=None)
-    if newest is None or newest.tags.get("rollout") or int(newest.version) <= int(served or 0):
+    if newest is None:
         return None
-    return str(newest.version)
+    told, in_service = newest.tags.get(ROLLOUT_TAG), int(served or 0)
+    is_new = not told and int(newest.version) > in_service
+    was_killed = told == BEGUN and int(newest.version) >= in_service
+    return newest if is_new or was_killed else None
 
 
 def _claim(
-    instance: DagsterInstance, lake: Lake, name: str, version: str, now: float
+    instance: DagsterInstance, lake: Lake, waiting: "ModelVersion", now: float
 ) -> tuple[str | None, str]:
     """The key of the one run for this version; None, and why, when another look has it."""
+    version, was_killed = str(waiting.version), waiting.tags.get(ROLLOUT_TAG) == BEGUN
     # As a batch is claimed, with the version for its content.
-    subject = BatchVersion(batch=f"versions/{name}", fingerprint=version)
+    subject = BatchVersion(batch=f"versions/{waiting.name}", fingerprint=version)
     former = latest_claim(lake, subject)
     if former is not None:
-        if runs := instance.get_runs(RunsFilter(tags={CLAIM_TAG: former.run_key}), limit=1):
+        runs = instance.get_runs(RunsFilter(tags={CLAIM_TAG: former.run_key}), limit=1)
+        if runs and not (was_killed and former.attempt < _MOST_ATTEMPTS):
             return None, (
                 f"Version {version} was tried by run {runs[0].run_id[:8]} ({runs[0].status.value.lower()}): "
                 "run the job rollout by hand to try it again."
             )
-        if now - former.claimed_at < settings().claim_timeout_seconds:
+        if not runs and now - former.claimed_at < settings().claim_timeout_seconds:
             return None, f"A rollout of version {version} is about to appear."
     attempt = former.attempt + 1 if former else 1
     return claim(lake, {subject: attempt}, now), f"Another look claimed version {version}."

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
+
 from usedcars_assets.failures import explain
 from usedcars_assets.resources.deployment import Deployment
 from usedcars_assets.rollout.answers import Answers, NoAnswerError
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _PATIENCE_WITHOUT_RESTART = 30.0
+_PATIENCE_OF_WHO_INTERRUPTS = 15.0
+_PAUSE = 2.0
 
 
 class UndoneError(Exception):
@@ -92,13 +96,27 @@ class Service:
         return time.monotonic() - started
 
     def _put_back(self, previous: str | None, *, wait: bool) -> str:
-        """Undoes a change and says how that went."""
+        """Undoes a change and says how that went; an outage of MLflow is waited for."""
+        patient = retry(
+            retry=retry_if_exception(_may_heal),
+            wait=wait_fixed(_PAUSE),
+            stop=stop_after_delay(self.timeout if wait else _PATIENCE_OF_WHO_INTERRUPTS),
+            reraise=True,
+        )
         try:
             if previous is None:
-                self.client.delete_registered_model_alias(self.name, self.alias)
+                patient(self.client.delete_registered_model_alias)(self.name, self.alias)
+            else:
+                patient(self.client.set_registered_model_alias)(self.name, self.alias, previous)
+        except Exception as problem:
+            return (
+                f"The alias {self.alias} could not be moved back ({_reason(problem)}): "
+                f"set it to version {previous or 'none'} in MLflow by hand."
+            )
+        try:
+            if previous is None:
                 self.serving.restart()
                 return "There was no version before it: serving waits for the next."
-            self.client.set_registered_model_alias(self.name, self.alias, previous)
             self.serving.start()
             if not wait:
                 return f"Version {previous} is put back."
@@ -108,12 +126,18 @@ class Service:
                 self.serving.restart()
                 self._await(previous, self.timeout)
         except Exception as problem:
-            known = previous or "none"
-            return f"Version {known} could not be put back: {_reason(problem)}; restart serving by hand."
+            return (
+                f"Version {previous or 'none'} is put back but was not seen to answer ({_reason(problem)}): "
+                "restart serving by hand if it does not answer."
+            )
         return f"Version {previous} is back and answers."
 
     def _await(self, version: str, seconds: float) -> None:
         self.answers.wait_for(version, self.listing, seconds, self.serving.why_not)
+
+
+def _may_heal(error: BaseException) -> bool:
+    return isinstance(error, Exception) and explain(error, "rolling out")[1]
 
 
 def _reason(error: Exception) -> str:

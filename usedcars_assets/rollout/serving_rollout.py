@@ -13,7 +13,7 @@ from dagster import (
 )
 from pydantic import Field
 
-from usedcars_assets.failures import clear_failures
+from usedcars_assets.failures import clear_failures, explain
 from usedcars_assets.ingestion.batches import OWNERS
 from usedcars_assets.references import RegisteredVersion, Rollout
 from usedcars_assets.registry.versions import version_with_alias
@@ -24,6 +24,12 @@ from usedcars_assets.rollout.answers import Answers
 from usedcars_assets.rollout.ledger import Entry, write_entry
 from usedcars_assets.rollout.service import Service, UndoneError
 from usedcars_assets.settings import settings
+
+ROLLOUT_TAG = "rollout"
+"""On a version: how its rollout went (`served`, `failed: …`, `rolled back …`), or BEGUN."""
+BEGUN = "begun"
+FORMER_TAG = "rollout_former"
+"""On a version: the version that was in service when its rollout began, or nothing."""
 
 
 class RolloutConfig(Config):
@@ -82,7 +88,8 @@ def roll_out(
         client = mlflow.client()
         serving = deployment.connect()
         context.log.info(serving.describe())
-        told = client.get_model_version(name, version).tags.get("rollout", "")
+        tags = client.get_model_version(name, version).tags
+        told = tags.get(ROLLOUT_TAG, "")
         if told.startswith("rolled back"):
             raise Failure(
                 f"Version {version} was {told}: it is not rolled out again. If it should be, remove its tag "
@@ -90,6 +97,9 @@ def roll_out(
                 allow_retries=False,
             )
         previous = version_with_alias(client, name, mlflow.serving_alias)
+        if previous == version and told == BEGUN:
+            # Its process was killed: the alias was moved, and nobody has seen the version answer.
+            previous = tags.get(FORMER_TAG) or None
         untold: list[str] = []
 
         def tell(entry: Entry) -> None:
@@ -97,7 +107,17 @@ def roll_out(
                 context.log.warning(problem)
                 untold.append(problem)
 
+        def tag(outcome: str) -> None:
+            try:
+                client.set_model_version_tag(name, version, ROLLOUT_TAG, outcome)
+            except Exception as error:  # how the rollout went is said all the same
+                problem = f"Version {version} has no tag {outcome!r}: {explain(error, 'tagging it')[0]}"
+                context.log.warning(problem)
+                untold.append(problem)
+
         with Answers(topics) as answers:
+            client.set_model_version_tag(name, version, FORMER_TAG, previous or "")
+            client.set_model_version_tag(name, version, ROLLOUT_TAG, BEGUN)
             service = Service(
                 client=client,
                 name=name,
@@ -112,12 +132,12 @@ def roll_out(
             try:
                 seconds = service.change("rollout", version, previous)
             except UndoneError as error:
-                client.set_model_version_tag(name, version, "rollout", f"failed: {error}")
+                tag(f"failed: {error}")
                 raise Failure(
                     f"Version {version} did not come into service: {error}. {error.outcome}",
                     allow_retries=False,
                 ) from error
-        client.set_model_version_tag(name, version, "rollout", "served")
+        tag("served")
     rollout = Rollout(version=version, previous=previous, seconds_to_first_answer=seconds)
     metadata: dict[str, Any] = {
         "version": version,

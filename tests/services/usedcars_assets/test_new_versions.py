@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus, build_sensor_context
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus, build_sensor_context
 from mlflow import MlflowClient
 
 from tests.rollouts import tracking
@@ -77,6 +77,22 @@ def test_a_version_that_was_tried_before_or_is_older_than_the_one_in_service_is_
     assert "untried" in look().skip_reason.skip_message
 
 
+def test_a_version_whose_rollout_was_killed_is_tried_again_and_not_for_ever(
+    registry: Registry, look: Any, instance: DagsterInstance
+) -> None:
+    version = registry.register(rollout="begun")
+    registry.client.set_registered_model_alias(registry.name, "serving", version)
+    for _ in range(3):
+        (request,) = look().run_requests
+        instance.create_run_for_job(
+            defs.resolve_job_def("rollout"),
+            run_config=request.run_config,
+            status=DagsterRunStatus.FAILURE,
+            tags={CLAIM_TAG: request.tags[CLAIM_TAG]},
+        )
+    assert "by hand" in look().skip_reason.skip_message
+
+
 def test_while_a_training_runs_its_version_is_left_to_it(
     registry: Registry, look: Any, instance: DagsterInstance
 ) -> None:
@@ -86,6 +102,14 @@ def test_while_a_training_runs_its_version_is_left_to_it(
     )
     assert "under way" in look().skip_reason.skip_message
     instance.report_run_failed(run)
+    chosen = frozenset({AssetKey("serving_rollout")})
+    by_hand = instance.create_run_for_job(
+        defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection=chosen),
+        status=DagsterRunStatus.STARTED,
+        asset_selection=chosen,
+    )
+    assert "under way" in look().skip_reason.skip_message
+    instance.report_run_failed(by_hand)
     assert len(look().run_requests) == 1
 
 

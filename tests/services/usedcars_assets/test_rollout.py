@@ -1,7 +1,11 @@
 """A version into service, and what happens when it does not get there: real Supervisor, Kafka and MLflow."""
 
+import multiprocessing
+import os
+import signal
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +23,7 @@ from usedcars_assets.references import Rollout
 from usedcars_assets.resources.deployment import ServingDeployment
 from usedcars_assets.resources.topics import Topics
 from usedcars_assets.rollout.ledger import Entry, read_promotions
+from usedcars_assets.rollout.new_versions import version_to_roll_out
 from usedcars_assets.rollout.promotion_ledger import new_ledger_entries, promotion_ledger
 from usedcars_assets.rollout.serving_rollout import RolloutConfig, serving_rollout
 from usedcars_assets.settings import Settings
@@ -172,6 +177,25 @@ def test_a_version_that_does_not_answer_gives_way_to_the_one_before(
     last = service.ledger()[-1]
     assert (last.kind, last.outcome, last.version, last.former) == ("rollout", "undone", bad, "1")
     assert reason in last.reason
+
+
+def test_a_rollout_whose_process_is_killed_is_ended_by_the_next_one(service: Service) -> None:
+    service.roll_out(service.register())
+    bad = service.register("silent")
+    killed = multiprocessing.get_context("fork").Process(target=service.roll_out, args=(bad,))
+    killed.start()
+    deadline = time.monotonic() + 60
+    while service.served() != bad:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert killed.pid is not None
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.join()
+    left = version_to_roll_out(service.client.search_model_versions(f"name='{service.name}'"), bad)
+    assert left is not None
+    with pytest.raises(Failure, match="Version 1 is back and answers"):
+        service.roll_out(str(left.version), timeout=8)
+    assert service.served() == "1"
 
 
 def test_a_first_version_that_does_not_answer_leaves_serving_waiting(service: Service) -> None:
