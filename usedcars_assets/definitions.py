@@ -10,7 +10,7 @@ from usedcars_assets.ingestion.cleaned_listings import cleaned_listings
 from usedcars_assets.ingestion.sensor import incoming_batches
 from usedcars_assets.jobs import comparison, nightly_retraining, retraining, training
 from usedcars_assets.registry.registered_model import registered_model
-from usedcars_assets.registry.sensors import mlflow_after_cancellation, mlflow_after_failure
+from usedcars_assets.registry.sensors import lost_mlflow_runs
 from usedcars_assets.registry.training_export import training_export
 from usedcars_assets.resources.configured import configured_resources
 from usedcars_assets.rollout.input_drift import input_drift, input_drift_looks
@@ -44,8 +44,7 @@ defs = Definitions(
     schedules=[nightly_retraining],
     sensors=[
         incoming_batches,
-        mlflow_after_failure,
-        mlflow_after_cancellation,
+        lost_mlflow_runs,
         new_ledger_entries,
         live_metrics_windows,
         input_drift_looks,

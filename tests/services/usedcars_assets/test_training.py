@@ -11,6 +11,7 @@ import pytest
 from dagster import (
     DagsterInstance,
     ExecuteInProcessResult,
+    build_sensor_context,
     instance_for_test,
     job,
     materialize,
@@ -22,12 +23,14 @@ from pyspark.sql import SparkSession
 from tests.conftest import Platform
 from tests.services.usedcars_assets.conftest import Source, once_hdfs_is_back
 from tests.services.usedcars_assets.raw_rows import raw_csv, raw_rows
+from usedcars_assets.definitions import defs
 from usedcars_assets.features.checks import feature_checks
 from usedcars_assets.features.tables import feature_tables
 from usedcars_assets.ingestion.cleaned_listings import cleaned_listings
 from usedcars_assets.ingestion.trained import read_trained
 from usedcars_assets.registry.lost_runs import end_lost_runs
 from usedcars_assets.registry.registered_model import registered_model
+from usedcars_assets.registry.sensors import lost_mlflow_runs
 from usedcars_assets.registry.training_export import training_export
 from usedcars_assets.resources.configured import configured_resources
 from usedcars_assets.resources.lake import Lake
@@ -41,7 +44,7 @@ from usedcars_assets.training.stacked_model import stacked_model
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("spark")]
 
 MODEL = "small-training"
-MEMBERS = ["gradient_boosting", "elastic_net"]
+MEMBERS = ["gradient_boosting", "elastic_net", "random_forest"]
 FOLDS = 2
 ASSETS = [
     *(cleaned_listings, feature_tables, feature_checks, *MEMBER_ASSETS, stacked_model, model_checks),
@@ -118,6 +121,7 @@ def training(platform: Any, spark: SparkSession) -> Iterator[SmallTraining]:
                         "config": {"folds": FOLDS, "members": MEMBERS, "last_batches": 1, "seed": 7}
                     },
                     "gradient_boosting": {"config": {"n_estimators": 20, "max_depth": 4}},
+                    "random_forest": {"config": {"trees": 3, "max_depth": 4}},
                 }
             },
         )
@@ -175,6 +179,12 @@ def test_parameters_metrics_and_where_they_come_from_are_logged(training: SmallT
         )
         assert math.isfinite(run.metrics[f"test_{metric}"])
     assert {"training_seconds", "validation_seconds"} <= set(member.metrics)
+    stack = training.nested(parent)["stacked_model"]
+    for run in (training.nested(parent)["gradient_boosting"], stack):
+        assert {"train_rmse", "cv_rmse_mean", "cv_rmse_deviation", "test_rmse"} <= set(run.data.metrics)
+        assert {"training_seconds", "validation_seconds"} <= set(run.data.metrics)
+    files = training.client.list_artifacts(training.nested(parent)["elastic_net"].info.run_id)
+    assert [file.path for file in files] == ["predicted_against_true.png"]
     artifacts = {file.path for file in training.client.list_artifacts(parent)}
     assert {"model", "predicted_against_true.png", "batches.json"} <= artifacts
 
@@ -300,7 +310,7 @@ def test_while_a_service_is_away_each_stage_says_so_and_leaves_what_was_there(
         (lambda instance, run: instance.report_run_canceled(run), "KILLED"),
         (lambda instance, run: None, "RUNNING"),
     ],
-    ids=["killed with -9", "cancelled", "still under way"],
+    ids=["failed or killed", "cancelled", "still under way"],
 )
 def test_no_mlflow_run_is_left_running_after_its_dagster_run_is_over(
     training: SmallTraining, end: Callable[[DagsterInstance, Any], None], status: str
@@ -312,7 +322,11 @@ def test_no_mlflow_run_is_left_running_after_its_dagster_run_is_over(
     below = client.create_run(experiment, tags={"usedcars.dagster_run_id": run.run_id}).info.run_id
     unknown = client.create_run(experiment, tags={"dagster_run_id": "of-another-dagster"}).info.run_id
     end(instance, run)
-    end_lost_runs(instance, training.tracking)
+    with build_sensor_context(
+        instance=instance, resources={"mlflow": training.tracking}, definitions=defs
+    ) as context:
+        look: Any = lost_mlflow_runs(context)
+    assert ("Ended" in look.skip_reason.skip_message) == (status != "RUNNING")
     assert {client.get_run(run_id).info.status for run_id in (parent, below)} == {status}
     assert client.get_run(unknown).info.status == "RUNNING"
     client.set_terminated(unknown)
