@@ -12,7 +12,7 @@ from usedcars_assets.resources.references import reference_path
 
 CLEANED = AssetKey("cleaned_listings")
 USUAL_VOLUME = (0.2, 5.0)
-NEVER_NULL = ("listing_id", "listing", "make_name", "model_name", "year", "price_usd")
+NEVER_NULL = ("listing_id", "make_name", "model_name", "year", "price_usd")
 _USUAL_BATCHES = 20
 
 BATCH_CHECKS = [
@@ -47,7 +47,7 @@ def expected_columns() -> dict[str, str]:
     from usedcars_assets.pipeline.cleaning import FLAGS, NUMBERS, TEXTS
 
     return {
-        **dict.fromkeys(("listing_id", "vin", "listing", *TEXTS), "string"),
+        **dict.fromkeys(("listing_id", "vin", *TEXTS), "string"),
         **{number.column: number.type.lower() for number in NUMBERS},
         **dict.fromkeys(FLAGS, "boolean"),
         "price_usd": "double",
@@ -63,43 +63,53 @@ def plausible_ranges() -> dict[str, tuple[float, float]]:
     return ranges | {"price_usd": (LEAST_PRICE_USD, MOST_PRICE_USD)}
 
 
+def faults(cleaned: Mapping[str, CleanedBatch]) -> dict[str, dict[str, Any]]:
+    """What the blocking checks find, by check and batch; a batch with a fault must not be learnt from."""
+    expected, ranges = expected_columns(), plausible_ranges()
+    found: dict[str, dict[str, Any]] = {
+        "rows_accounted_for": {
+            name: batch.read - batch.cleaned - batch.rejected - batch.duplicates
+            for name, batch in cleaned.items()
+        },
+        "schema": {
+            name: {
+                column: f"{batch.columns[column].type if column in batch.columns else 'missing'}"
+                for column in sorted({*expected, *batch.columns})
+                if column not in batch.columns or expected.get(column) != batch.columns[column].type
+            }
+            for name, batch in cleaned.items()
+        },
+        "no_nulls": {
+            name: {
+                column: batch.columns[column].nulls
+                for column in NEVER_NULL
+                if column in batch.columns and batch.columns[column].nulls
+            }
+            for name, batch in cleaned.items()
+        },
+        "ranges": {
+            name: {
+                column: [facts.minimum, facts.maximum]
+                for column, facts in batch.columns.items()
+                if column in ranges and facts.minimum is not None and facts.maximum is not None
+                if facts.minimum < ranges[column][0] or facts.maximum > ranges[column][1]
+            }
+            for name, batch in cleaned.items()
+        },
+    }
+    return {check: {name: fault for name, fault in of.items() if fault} for check, of in found.items()}
+
+
 def check_batches(lake: Lake, cleaned: Mapping[str, CleanedBatch]) -> Iterator[AssetCheckResult]:
     """The results of BATCH_CHECKS, from what was found out while the batches were cleaned."""
-    unaccounted = {
-        name: batch.read - batch.cleaned - batch.rejected - batch.duplicates
-        for name, batch in cleaned.items()
-        if batch.read != batch.cleaned + batch.rejected + batch.duplicates
+    what = {
+        "rows_accounted_for": "rows unaccounted for",
+        "schema": "columns",
+        "no_nulls": "rows without a value",
+        "ranges": "out of range",
     }
-    yield _result("rows_accounted_for", unaccounted, "rows unaccounted for")
-
-    expected = expected_columns()
-    different = {
-        name: {
-            column: f"{batch.columns[column].type if column in batch.columns else 'missing'}"
-            for column in set(expected) | set(batch.columns)
-            if column not in batch.columns or expected.get(column) != batch.columns[column].type
-        }
-        for name, batch in cleaned.items()
-    }
-    yield _result("schema", {name: wrong for name, wrong in different.items() if wrong}, "columns")
-
-    empty = {
-        name: {column: batch.columns[column].nulls for column in NEVER_NULL if batch.columns[column].nulls}
-        for name, batch in cleaned.items()
-    }
-    yield _result("no_nulls", {name: found for name, found in empty.items() if found}, "rows without a value")
-
-    ranges = plausible_ranges()
-    outside = {
-        name: {
-            column: [facts.minimum, facts.maximum]
-            for column, facts in batch.columns.items()
-            if column in ranges and facts.minimum is not None and facts.maximum is not None
-            if facts.minimum < ranges[column][0] or facts.maximum > ranges[column][1]
-        }
-        for name, batch in cleaned.items()
-    }
-    yield _result("ranges", {name: found for name, found in outside.items() if found}, "out of range")
+    for check, found in faults(cleaned).items():
+        yield _result(check, found, what[check])
 
     usual = _usual_rows(lake, exclude=set(cleaned))
     unusual = {
@@ -132,7 +142,7 @@ def _usual_rows(lake: Lake, exclude: set[str]) -> float | None:
     folder = reference_path(CLEANED).removesuffix(".json")
     others = [
         as_cleaned_batch(lake.read_json(f"{folder}/{entry['pathSuffix']}")).cleaned
-        for entry in lake.entries(folder)[-20:]
+        for entry in lake.entries(folder)[-_USUAL_BATCHES:]
         if entry["pathSuffix"].removesuffix(".json") not in exclude
         and not entry["pathSuffix"].startswith(".")
     ]

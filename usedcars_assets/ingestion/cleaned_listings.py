@@ -18,11 +18,11 @@ from dagster import (
 
 from usedcars_assets.failures import OUTAGE_RETRIES, clear_failures
 from usedcars_assets.ingestion.batches import BATCH_AT_FAULT_TAG, BATCHES, OWNERS, raw_listings
-from usedcars_assets.ingestion.checks import BATCH_CHECKS, CLEANED, as_cleaned_batch, check_batches
+from usedcars_assets.ingestion.checks import BATCH_CHECKS, CLEANED, as_cleaned_batch, check_batches, faults
 from usedcars_assets.ingestion.claims import BatchVersion
 from usedcars_assets.ingestion.incoming import Batch, look_at_batch
 from usedcars_assets.ingestion.quarantine import put_in_quarantine, release_from_quarantine
-from usedcars_assets.metadata import table_markdown
+from usedcars_assets.metadata import sample_rows, table_markdown
 from usedcars_assets.references import CleanedBatch, ColumnFacts
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.references import reference_path
@@ -33,13 +33,11 @@ if TYPE_CHECKING:
 
     from usedcars_assets.pipeline.cleaning import CleanedBatch as CleanedTables
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 _SAMPLE_COLUMNS = (
     *("listing_id", "make_name", "model_name", "trim_name", "year", "mileage_miles", "horsepower"),
     *("body_type", "city", "price_usd"),
 )
-_SAMPLE_ROWS = 5
-_CELL = 60
 
 
 class _BatchProblemError(Exception):
@@ -91,11 +89,12 @@ def cleaned_listings(
                 if problem.quarantine is not None:
                     put_in_quarantine(lake, problem.quarantine, str(problem))
                     lake.delete(reference_path(CLEANED, batch))
+        yield from check_batches(lake, cleaned)
+        problems += _set_aside_what_fails(lake, cleaned)
         if problems:
             context.instance.add_run_tags(context.run.run_id, {BATCH_AT_FAULT_TAG: "true"})
             rest = f" The other {len(cleaned)} are cleaned; the next training takes them." if cleaned else ""
             raise Failure(" ".join(problems) + rest, allow_retries=False)
-        yield from check_batches(lake, cleaned)
     for batch, reference in cleaned.items():
         for name, metadata in (
             ("cleaned_listings", _cleaned_metadata(lake, reference)),
@@ -106,6 +105,31 @@ def cleaned_listings(
     yield Output(cleaned, "rejected_listings")
 
 
+def _set_aside_what_fails(lake: Lake, cleaned: dict[str, CleanedBatch]) -> list[str]:
+    """Takes the batches that a blocking check refuses out of `cleaned`; a sentence for each."""
+    failed: dict[str, list[str]] = {}
+    for check, found in faults(cleaned).items():
+        for batch, fault in found.items():
+            failed.setdefault(batch, []).append(f"{check} ({fault})")
+    problems = []
+    for batch, found_of in failed.items():
+        version = cleaned.pop(batch).version
+        problem = (
+            f"Batch {batch} is set aside: its cleaned rows fail {', '.join(found_of)}; "
+            "correct the source and upload the batch again."
+        )
+        put_in_quarantine(lake, version, problem)
+        lake.delete(_manifest(version))
+        lake.delete(reference_path(CLEANED, batch))
+        problems.append(problem)
+    return problems
+
+
+def _manifest(version: BatchVersion) -> str:
+    """The record of a batch that was cleaned with this content."""
+    return f"cleaned/{version.batch}/{version.fingerprint}.json"
+
+
 def _clean_batch(context: AssetExecutionContext, spark: SharedSpark, lake: Lake, name: str) -> CleanedBatch:
     found = look_at_batch(lake, name, known={})
     if found is None:
@@ -114,8 +138,7 @@ def _clean_batch(context: AssetExecutionContext, spark: SharedSpark, lake: Lake,
         )
     batch = found[0]
     version = BatchVersion(batch=name, fingerprint=batch.fingerprint)
-    manifest = f"cleaned/{name}/{batch.fingerprint}.json"
-    before = lake.read_json(manifest)
+    before = lake.read_json(_manifest(version))
     if before is not None:
         context.log.info(f"Batch {name} was cleaned before with this content: its tables stay.")
         release_from_quarantine(lake, version)
@@ -133,7 +156,7 @@ def _clean_batch(context: AssetExecutionContext, spark: SharedSpark, lake: Lake,
         raise
     if look_at_batch(lake, name, known={}) != found:
         raise _BatchProblemError(_disturbed(name))
-    lake.write_json(manifest, reference.model_dump(mode="json"))
+    lake.write_json(_manifest(version), reference.model_dump(mode="json"))
     release_from_quarantine(lake, version)
     context.log.info(
         f"Batch {name}: {reference.read} rows = {reference.cleaned} cleaned + {reference.rejected} rejected "
@@ -174,7 +197,7 @@ def _clean(session: "SparkSession", lake: Lake, batch: Batch, version: BatchVers
         duplicates=counts.duplicates,
         rejected_by_reason=dict(counts.rejected_by_reason),
         columns=_column_facts(cleaned),
-        sample=_rows(cleaned.select(*_SAMPLE_COLUMNS).limit(_SAMPLE_ROWS)),
+        sample=sample_rows(cleaned.select(*_SAMPLE_COLUMNS)),
         rejected_sample=rejected_sample,
         seconds=time.monotonic() - started,
     )
@@ -182,14 +205,7 @@ def _clean(session: "SparkSession", lake: Lake, batch: Batch, version: BatchVers
 
 def _rejected_sample(tables: "CleanedTables") -> tuple[dict[str, str], ...]:
     columns = ("reason", "listing_id", "make_name", "model_name", "year", "mileage", "price")
-    return _rows(tables.rejected.select(*columns).limit(_SAMPLE_ROWS))
-
-
-def _rows(table: "DataFrame") -> tuple[dict[str, str], ...]:
-    return tuple(
-        {name: str(value)[:_CELL] for name, value in row.asDict().items() if value is not None}
-        for row in table.collect()
-    )
+    return sample_rows(tables.rejected.select(*columns))
 
 
 def _column_facts(cleaned: "DataFrame") -> dict[str, ColumnFacts]:
@@ -233,6 +249,7 @@ def _rejected_metadata(lake: Lake, batch: CleanedBatch) -> dict[str, Any]:
     return {
         "path": MetadataValue.path(lake.uri(batch.rejected_path)),
         "dagster/row_count": batch.rejected,
+        "seconds": batch.seconds,
         "by_reason": MetadataValue.table(records) if records else "none was rejected",
         "sample": MetadataValue.md(table_markdown(batch.rejected_sample)),
     }

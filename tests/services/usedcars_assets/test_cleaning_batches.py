@@ -141,6 +141,27 @@ def test_a_good_batch_among_bad_ones_is_cleaned_and_taken_up_without_repair(
     assert materialized(again, "cleaned_listings")["good"].metadata["dagster/row_count"].value == 50
 
 
+def test_a_batch_that_a_blocking_check_refuses_is_set_aside_and_the_others_are_cleaned(
+    resources: dict[str, Any],
+    instance: DagsterInstance,
+    source: Source,
+    lake: Lake,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source.deliver("sound", raw_csv(raw_rows(10)))
+    source.deliver("without-cities", raw_csv([{**row, "city": ""} for row in raw_rows(10, seed=3)]))
+    monkeypatch.setattr("usedcars_assets.ingestion.checks.NEVER_NULL", ("listing_id", "city"))
+    result = clean(resources, instance, "sound", "without-cities")
+    assert "Batch without-cities is set aside: its cleaned rows fail no_nulls" in sentence(result)
+    assert "The other 1 are cleaned" in sentence(result)
+    assert "fail no_nulls" in str(quarantine_reason(lake, version(lake, "without-cities")))
+    assert not lake.exists("assets/cleaned_listings/without-cities.json")
+    assert [check.passed for check in result.get_asset_check_evaluations()].count(False) == 1
+    monkeypatch.undo()
+    again = clean(resources, instance, "without-cities")
+    assert again.success, "by hand it is cleaned anew"
+
+
 def _must_not_clean(raw: object) -> None:
     raise AssertionError("a batch that is cleaned already was cleaned again")
 
