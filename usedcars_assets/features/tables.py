@@ -21,11 +21,13 @@ from pydantic import Field
 
 from usedcars_assets.failures import OUTAGE_RETRIES, clear_failures
 from usedcars_assets.ingestion.batches import OWNERS
+from usedcars_assets.metadata import sample_rows, table_markdown
 from usedcars_assets.references import CleanedBatch, FeatureTable, FittedFeatures, Training
 from usedcars_assets.registry.lost_runs import end_lost_runs
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.resources.spark import SharedSpark
+from usedcars_assets.settings import defaults_from_environment
 from usedcars_assets.training.members import DEFAULT_MEMBERS, MEMBER_NAMES
 
 if TYPE_CHECKING:
@@ -37,8 +39,9 @@ TRAINING_DISTRIBUTION = "training_distribution.json"
 """The name of its file, beside the features and in the registered version."""
 
 
+@defaults_from_environment("training")
 class TrainingConfig(Config):
-    """What a training learns from, and what its members share."""
+    """What a training learns from, and what its members share; defaults by USEDCARS_TRAINING_<FIELD>."""
 
     last_batches: int = Field(default=0, ge=0, description="Learn from the last N batches; 0: from all.")
     members: list[str] = Field(
@@ -124,9 +127,15 @@ def feature_tables(
             "dagster/row_count": table.rows,
             "path": MetadataValue.path(lake.uri(table.path)),
             "seconds": table.seconds,
+            "sample": MetadataValue.md(table_markdown(table.sample)),
         }
         yield Output(table, name, metadata=metadata)
-    metadata = {**shared, "path": MetadataValue.path(lake.uri(fitted.path)), **fitted.settings}
+    metadata = {
+        **shared,
+        "path": MetadataValue.path(lake.uri(fitted.path)),
+        "seconds": fitted.seconds,
+        **fitted.settings,
+    }
     yield Output(fitted, "feature_pipeline", metadata=metadata)
 
 
@@ -165,6 +174,7 @@ def _make(
 ) -> tuple[FeatureTable, FeatureTable, FittedFeatures]:
     from pyspark.sql import functions as sf
 
+    from usedcars_assets.pipeline.cleaning import listing_json
     from usedcars_assets.pipeline.features import FeatureSettings, latest_of_each_listing, split_rows
     from usedcars_assets.pipeline.tables import read_table, write_table
 
@@ -173,14 +183,15 @@ def _make(
         folds=config.folds, test_fraction=config.test_fraction, seed=config.seed, smoothing=config.smoothing
     )
     batches = [
-        read_table(session, lake.uri(batch.cleaned_path)).select(
-            "*", sf.lit(place).alias("batch"), sf.lit(batch.version.batch).alias("batch_name")
-        )
+        read_table(session, lake.uri(batch.cleaned_path))
+        .drop("listing")  # held by tables of an earlier form
+        .select("*", sf.lit(place).alias("batch"), sf.lit(batch.version.batch).alias("batch_name"))
         for place, batch in enumerate(window)
     ]
     cleaned = latest_of_each_listing(reduce(lambda one, other: one.unionByName(other), batches))
     split_path = f"{training.path}/split"
-    write_table(in_stable_order(split_rows(cleaned, settings)), lake.uri(split_path), overwrite=True)
+    split = split_rows(cleaned, settings).withColumn("listing", listing_json())
+    write_table(in_stable_order(split), lake.uri(split_path), overwrite=True)
     return make_feature_tables(session, lake, training, split_path, settings, started)
 
 
@@ -198,20 +209,31 @@ def make_feature_tables(
     from usedcars_assets.pipeline.features import build_features
     from usedcars_assets.pipeline.tables import read_table, save_model, write_table
 
-    rows = read_table(session, lake.uri(split_path)).drop("split", "fold")
+    rows = read_table(session, lake.uri(split_path)).drop("split", "fold", "listing")
     features = build_features(rows, settings)
     tables = []
     for name, table in (("train", features.train), ("test", features.test)):
         path = f"{training.path}/{name}"
         write_table(table, lake.uri(path), overwrite=True)
-        count = read_table(session, lake.uri(path)).count()
-        seconds = time.monotonic() - started
-        tables.append(FeatureTable(training=training, path=path, rows=count, seconds=seconds))
+        written = read_table(session, lake.uri(path))
+        tables.append(
+            FeatureTable(
+                training=training,
+                path=path,
+                rows=written.count(),
+                sample=sample_rows(written.drop("features", "linear_features")),
+                seconds=time.monotonic() - started,
+            )
+        )
     pipeline_path = f"{training.path}/features"
     save_model(features.pipeline, lake.uri(pipeline_path), overwrite=True)
     lake.write_json(training_distribution_path(training), features.distribution.document())
     fitted = FittedFeatures(
-        training=training, path=pipeline_path, split_path=split_path, settings=asdict(settings)
+        training=training,
+        path=pipeline_path,
+        split_path=split_path,
+        settings=asdict(settings),
+        seconds=time.monotonic() - started,
     )
     return tables[0], tables[1], fitted
 

@@ -131,17 +131,26 @@ class Rule:
 def _text(field: str) -> str:
     """The raw text of a field; null where the file says that it is not known."""
     trimmed = f"trim(listing_raw.{field})"
-    return f"CASE WHEN lower({trimmed}) NOT IN ({', '.join(map(repr, PLACEHOLDERS))}) THEN {trimmed} END"
+    # Most texts are longer than any placeholder, and to know that costs nothing.
+    known = (
+        f"octet_length({trimmed}) > {max(map(len, PLACEHOLDERS))} "
+        f"OR lower({trimmed}) NOT IN ({', '.join(map(repr, PLACEHOLDERS))})"
+    )
+    return f"CASE WHEN {known} THEN {trimmed} END"
 
 
 def _number(number: Number) -> str:
     """The number in a text with or without its unit and thousands separators; null where there is none."""
-    text = f"lower(listing_raw.{number.field})"
+    raw = f"listing_raw.{number.field}"
+    text = f"lower({raw})"
+    # The usual placeholder is no number either, but Spark finds that out by an exception, which is dear.
+    worth_a_try = f"{raw} <> '--'"
     if number.part:
         text = f"substring_index({text}, '@', {1 if number.part == 'before @' else -1})"
         if number.part == "after @":
-            text = f"CASE WHEN contains(listing_raw.{number.field}, '@') THEN {text} END"
-    return f"try_cast(replace(rtrim(' {number.unit}', {text}), ',', '') AS DOUBLE)"
+            worth_a_try += f" AND contains({raw}, '@')"
+    number_alone = f"replace(rtrim(' {number.unit}', {text}), ',', '')"
+    return f"CASE WHEN {worth_a_try} THEN try_cast({number_alone} AS DOUBLE) END"
 
 
 def _flag(field: str) -> str:
@@ -283,8 +292,7 @@ class BatchCounts:
 class CleanedBatch:
     """A batch in three tables that together hold each of its rows once; a context manager, as it is cached.
 
-    cleaned: listing_id, vin, price_usd, the columns of NUMBERS, TEXTS and FLAGS, listed_date, and `listing`,
-        the row as a price request (see `listing_json`).
+    cleaned: listing_id, vin, price_usd, the columns of NUMBERS, TEXTS and FLAGS, listed_date.
     rejected: the 66 raw columns, malformed_row, reason, field.
     duplicates: as cleaned; earlier or less complete rows of a listing_id that `cleaned` holds.
     """
@@ -324,10 +332,13 @@ def clean_listings(raw: DataFrame) -> CleanedBatch:
     marked = (
         raw.observe(observation, sf.count(sf.lit(1)).alias("read"))
         .select(sf.struct(*RAW_COLUMNS).alias("listing_raw"), MALFORMED_ROW)
+        .selectExpr("*", f"{_text('listing_id')} AS listing_id")
+        # One task reads a file: it hands on the rows as they are, and all cores type them.
+        .repartition("listing_id")
         .selectExpr("*", f"{_numbers(numbers)} AS listing_numbers")
         .selectExpr("*", f"{_first_broken(BATCH_RULES)} AS broken")
         .selectExpr(
-            f"{_text('listing_id')} AS listing_id",
+            "listing_id",
             f"{_text('vin')} AS vin",
             *_columns(numbers),
             "broken",
@@ -358,11 +369,11 @@ def clean_listings(raw: DataFrame) -> CleanedBatch:
         cached.unpersist()
         raise
     return CleanedBatch(
-        cleaned=cached.where("outcome = 'cleaned'").select(*typed, listing_json().alias("listing")),
+        cleaned=cached.where("outcome = 'cleaned'").select(*typed),
         rejected=cached.where("outcome = 'rejected'").select(
             "rejected_row.*", sf.col("broken.reason"), sf.col("broken.field")
         ),
-        duplicates=cached.where("outcome = 'duplicate'").select(*typed, listing_json().alias("listing")),
+        duplicates=cached.where("outcome = 'duplicate'").select(*typed),
         counts=counts,
         cached=cached,
     )

@@ -35,14 +35,12 @@ class FeatureTables:
     train, test: listing_id, fold (train only), price (USD), log_price, features (vector for trees),
         linear_features (vector for linear models: features, powers, one-hot), make_name, body_type, year.
     pipeline: from cleaned columns to both vectors, for rows it was not fitted on.
-    split: the cleaned rows with `split` (train or test) and `fold` (null in test).
     distribution: of the training rows, by feature.
     """
 
     train: DataFrame
     test: DataFrame
     pipeline: PipelineModel
-    split: DataFrame
     distribution: TrainingDistribution
 
 
@@ -158,7 +156,7 @@ FEATURE_NAMES: tuple[str, ...] = (*NUMBERS, *FLAGS, *(f"price_of_{name}" for nam
 def latest_of_each_listing(cleaned: DataFrame) -> DataFrame:
     """Of the rows of several batches, the latest of each listing_id; column `batch` gives the order."""
     newest_first = Window.partitionBy("listing_id").orderBy(
-        sf.desc("batch"), sf.desc_nulls_last("listed_date"), sf.xxhash64("listing", "price_usd")
+        sf.desc("batch"), sf.desc_nulls_last("listed_date"), sf.xxhash64(*sorted(cleaned.columns))
     )
     return cleaned.withColumn("place", sf.row_number().over(newest_first)).where("place = 1").drop("place")
 
@@ -240,7 +238,6 @@ def build_features(cleaned: DataFrame, settings: FeatureSettings) -> FeatureTabl
         train=of_train.transform(in_folds).selectExpr("listing_id", "fold", *kept),
         test=pipeline.transform(in_test).selectExpr("listing_id", *kept),
         pipeline=pipeline,
-        split=split,
         distribution=distribution,
     )
 

@@ -12,8 +12,8 @@ from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession
 
 from usedcars_assets.pipeline.artefact import assemble_artefact
-from usedcars_assets.pipeline.cleaning import clean_listings
-from usedcars_assets.pipeline.features import FeatureSettings, build_features
+from usedcars_assets.pipeline.cleaning import clean_listings, listing_json
+from usedcars_assets.pipeline.features import FeatureSettings, build_features, split_rows
 from usedcars_assets.pipeline.members.training import MemberResult, train_member
 from usedcars_assets.pipeline.raw_listings import RAW_COLUMNS, read_raw_listings
 from usedcars_assets.pipeline.stacking import StackResult, train_stack
@@ -179,8 +179,9 @@ def training(
     lake = tmp_path_factory.mktemp("lake").as_uri()
     with clean_listings(read_raw_listings(spark, write_csv(market))) as batch:
         write_table(batch.cleaned, f"{lake}/cleaned")
-    tables = build_features(read_table(spark, f"{lake}/cleaned"), SETTINGS)
-    write_table(tables.split, f"{lake}/split")
+    cleaned = read_table(spark, f"{lake}/cleaned")
+    write_table(split_rows(cleaned, SETTINGS).withColumn("listing", listing_json()), f"{lake}/split")
+    tables = build_features(cleaned, SETTINGS)
     write_table(tables.train, f"{lake}/train")
     write_table(tables.test, f"{lake}/test")
     train, test = read_table(spark, f"{lake}/train"), read_table(spark, f"{lake}/test")
@@ -194,7 +195,7 @@ def training(
     models = {name: member.model for name, member in members.items()}
     save_model(assemble_artefact(tables.pipeline, models, stack), f"{lake}/artefact")
     yield Training(
-        cleaned=read_table(spark, f"{lake}/cleaned"),
+        cleaned=cleaned,
         split=read_table(spark, f"{lake}/split"),
         train=train,
         test=test,

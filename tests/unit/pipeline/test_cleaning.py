@@ -203,12 +203,12 @@ def test_the_model_cleans_raw_and_cleaned_listings_exactly_as_the_batch_does(
     without_price = [{name: text for name, text in row.items() if name not in PRICES} for row in market]
     raw = spark.createDataFrame([(json.dumps(row),) for row in without_price], "listing string")
     with clean_listings(read_raw_listings(spark, write_csv(market))) as batch:
-        for listings in (raw, batch.cleaned.select("listing")):
+        for listings in (raw, batch.cleaned.select(listing_json().alias("listing"))):
             by_model = cleaning_stage().transform(listings)
             assert by_model.where("rejection IS NOT NULL").count() == 0
             assert by_model.count() == batch.counts.cleaned
             assert by_model.select(columns).exceptAll(batch.cleaned.select(columns)).count() == 0
-        listing = json.loads(batch.cleaned.select("listing").collect()[0][0])
+        listing = json.loads(batch.cleaned.select(listing_json()).collect()[0][0])
     assert set(listing) <= set(RAW_COLUMNS) - PRICES
 
 

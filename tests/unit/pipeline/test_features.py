@@ -82,7 +82,7 @@ def test_the_latest_batch_wins_for_a_listing_seen_again(spark: SparkSession) -> 
     rows = spark.createDataFrame(
         [("1", 0, "2020-05-01", 10.0), ("1", 1, "2020-04-01", 20.0), ("2", 0, None, 30.0)],
         "listing_id string, batch int, listed_date string, price_usd double",
-    ).withColumn("listing", sf.lit("{}"))
+    )
     latest = latest_of_each_listing(rows)
     assert {(row.listing_id, row.price_usd) for row in latest.collect()} == {("1", 20.0), ("2", 30.0)}
 
