@@ -30,7 +30,13 @@ TEST_FRACTION = 0.02
 TRAINING_JOB = "training"
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 BATCH_PREFIX = "demo-"
-SHOWN_METRICS = {"test_rmse": "RMSE", "test_mae": "MAE", "test_mape": "MAPE", "test_r2": "R²"}
+SHOWN_METRICS = {
+    "test_rmse": "RMSE",
+    "test_mae": "MAE",
+    "test_mape": "MAPE",
+    "test_r2": "R²",
+    "test_median_absolute_error": "median error",
+}
 
 _RUNS = """query { runsOrError(limit: 20) { ... on Runs { results {
   runId jobName status creationTime startTime endTime stepStats { stepKey status startTime endTime }
@@ -292,8 +298,8 @@ def _show_metrics(settings: PlatformSettings, console: Console) -> None:
 
 
 def _formatted(values: Sequence[float]) -> list[str]:
-    rmse, mae, mape, r2 = values
-    return [f"{rmse:,.0f} USD", f"{mae:,.0f} USD", f"{mape:.1%}", f"{r2:.3f}"]
+    rmse, mae, mape, r2, median = values
+    return [f"{rmse:,.0f} USD", f"{mae:,.0f} USD", f"{mape:.1%}", f"{r2:.3f}", f"{median:,.0f} USD"]
 
 
 def _json(url: str, **parameters: str) -> Any:

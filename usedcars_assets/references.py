@@ -71,6 +71,7 @@ class FeatureTable(_Reference):
     training: Training
     path: str
     rows: int
+    sample: tuple[Mapping[str, str], ...] = ()
     seconds: float
 
 
@@ -82,6 +83,7 @@ class FittedFeatures(_Reference):
     path: str
     split_path: str  # the cleaned rows with split and fold
     settings: Mapping[str, float | int | str]
+    seconds: float = 0
 
 
 MetricValues = Mapping[str, float]

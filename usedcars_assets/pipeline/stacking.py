@@ -4,6 +4,7 @@ Wolpert, "Stacked generalization", Neural Networks 5, 1992; weights that are not
 "Stacked regressions", Machine Learning 24, 1996.
 """
 
+import operator
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +14,12 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 from pyspark.ml.regression import LinearRegressionModel
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
 from usedcars_assets.pipeline.bounds import Bounds, log_price_bounds
 from usedcars_assets.pipeline.errors import PipelineError
-from usedcars_assets.pipeline.evaluation import Metrics, evaluate
+from usedcars_assets.pipeline.evaluation import Metrics, evaluate, mean_and_deviation, metrics_by_slice
 from usedcars_assets.pipeline.linear_models import linear_model
 from usedcars_assets.pipeline.smearing import smearing_estimates
 
@@ -37,7 +38,8 @@ class StackResult:
     bounds: inside which each member's prediction is kept before it is weighed.
     smearing: what to multiply exp(log price) with for the expected price.
     out_of_fold_metrics: of predictions whose weights were estimated on the same rows (a few numbers from all
-        training rows); test_metrics: of rows that nothing was estimated on.
+        training rows); cv_mean, cv_deviation: of the same over the folds; train_metrics: of what the members,
+        trained on all rows, say of these; test_metrics: of rows that nothing was estimated on.
     test_predictions: listing_id, price, prediction (USD).
     best_member: the member with the least out-of-fold error; improvement: by how much of its test RMSE the
         stack is better, as a fraction, negative when it is worse.
@@ -48,12 +50,16 @@ class StackResult:
     bounds: Bounds
     smearing: float
     out_of_fold_metrics: Metrics
+    cv_mean: dict[str, float]
+    cv_deviation: dict[str, float]
+    train_metrics: Metrics
     test_metrics: Metrics
     member_test_metrics: dict[str, Metrics]
     test_predictions: DataFrame
     best_member: str
     improvement: float
     training_seconds: float
+    validation_seconds: float
 
 
 def train_stack(
@@ -66,23 +72,31 @@ def train_stack(
     start = time.monotonic()
     names = sorted(out_of_fold)
     columns = [f"prediction_{name}" for name in names]
-    unseen = _joined(out_of_fold, names, ["price", "log_price"]).persist()
-    test = _joined(test_predictions, names, ["price"]).persist()
+    unseen = _joined(
+        out_of_fold, names, ["fold", "price", "log_price"], ["prediction", "in_sample"]
+    ).persist()
+    test = _joined(test_predictions, names, ["price"], ["prediction"]).persist()
     try:
         weights, intercept = _non_negative_least_squares(*_moments(unseen, columns))
-        stacked = sf.lit(float(intercept))
-        for column, weight in zip(columns, weights, strict=True):
-            stacked = stacked + sf.col(column) * float(weight)
-        log_prices = {_STACK: stacked, **{name: sf.col(f"prediction_{name}") for name in names}}
+
+        def stacked(kind: str) -> Column:
+            weighed = (sf.col(f"{kind}_{name}") * float(w) for name, w in zip(names, weights, strict=True))
+            return reduce(operator.add, weighed, sf.lit(float(intercept)))
+
+        log_prices = {_STACK: stacked("prediction"), **{name: sf.col(f"prediction_{name}") for name in names}}
         bounds = log_price_bounds(unseen)
         smearing = smearing_estimates(unseen, log_prices)
         prices = {name: sf.exp(log_price) * smearing[name] for name, log_price in log_prices.items()}
+        training_seconds = time.monotonic() - start
+        of_folds = list(metrics_by_slice(unseen, "fold", prices[_STACK]).values())
+        of_train = evaluate(unseen, sf.exp(stacked("in_sample")) * smearing[_STACK])
         of_unseen = {name: evaluate(unseen, price) for name, price in prices.items()}
         of_test = {name: evaluate(test, price) for name, price in prices.items()}
     finally:
         unseen.unpersist()
         test.unpersist()
     best_member = min(names, key=lambda name: of_unseen[name].rmse)
+    cv_mean, cv_deviation = mean_and_deviation(of_folds)
     model = linear_model(
         unseen.sparkSession, weights, float(intercept), MEMBER_PREDICTIONS, LOG_PRICE_PREDICTION
     )
@@ -92,17 +106,25 @@ def train_stack(
         bounds=bounds,
         smearing=smearing[_STACK],
         out_of_fold_metrics=of_unseen[_STACK],
+        cv_mean=cv_mean,
+        cv_deviation=cv_deviation,
+        train_metrics=of_train,
         test_metrics=of_test[_STACK],
         member_test_metrics={name: of_test[name] for name in names},
         test_predictions=test.select("listing_id", "price", prices[_STACK].alias("prediction")),
         best_member=best_member,
         improvement=1.0 - of_test[_STACK].rmse / of_test[best_member].rmse,
-        training_seconds=time.monotonic() - start,
+        training_seconds=training_seconds,
+        validation_seconds=time.monotonic() - start - training_seconds,
     )
 
 
-def _joined(tables: Mapping[str, DataFrame], names: Sequence[str], others: Sequence[str]) -> DataFrame:
-    first, *rest = (tables[name].select("listing_id", f"prediction_{name}") for name in names)
+def _joined(
+    tables: Mapping[str, DataFrame], names: Sequence[str], others: Sequence[str], of_each: Sequence[str]
+) -> DataFrame:
+    first, *rest = (
+        tables[name].select("listing_id", *(f"{kind}_{name}" for kind in of_each)) for name in names
+    )
     joined = reduce(lambda left, right: left.join(right, "listing_id"), rest, first)
     return tables[names[0]].select("listing_id", *others).join(joined, "listing_id")
 

@@ -1,5 +1,8 @@
 """The rows that a version was trained on, kept beside all that is needed to train it again."""
 
+import time
+from typing import Any
+
 from dagster import AssetExecutionContext, MetadataValue, Output, asset
 
 from usedcars_assets.failures import OUTAGE_RETRIES, clear_failures
@@ -41,6 +44,7 @@ def training_export(
     """Writes the rows to exports/model_version=<N>, and the record that names them last."""
     from usedcars_assets.pipeline.tables import read_table, write_table
 
+    started = time.monotonic()
     training, version = registered_model.training, registered_model.version
     path = f"exports/model_version={version}"
     with clear_failures("exporting the training rows"), spark.step(context) as session:
@@ -63,7 +67,12 @@ def training_export(
     )
     with clear_failures("exporting the training rows"):
         lake.write_json(export_record(version), export.model_dump(mode="json"))
-    return Output(export, metadata={"path": MetadataValue.path(lake.uri(path)), "dagster/row_count": rows})
+    metadata: dict[str, Any] = {
+        "path": MetadataValue.path(lake.uri(path)),
+        "dagster/row_count": rows,
+        "seconds": time.monotonic() - started,
+    }
+    return Output(export, metadata=metadata)
 
 
 def export_record(version: str) -> str:

@@ -16,11 +16,12 @@ from usedcars_assets.training.configuration import (
     RandomForestConfig,
     SupportVectorConfig,
 )
+from usedcars_assets.training.plots import PREDICTED_AGAINST_TRUE, as_markdown_image, plot_of
 
 if TYPE_CHECKING:
     from usedcars_assets.pipeline.members.training import MemberResult
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 DEFAULT_MEMBERS = ("gradient_boosting", "support_vector", "elastic_net")
 MEMBER_NAMES = (*DEFAULT_MEMBERS, "random_forest")
 CONFIGS: dict[str, type[Config]] = {
@@ -89,6 +90,7 @@ def _train(
     mlflow: MlflowTracking,
 ) -> Output[TrainedMember]:
     from pyspark.ml import PipelineModel
+    from pyspark.sql import functions as sf
 
     from usedcars_assets.pipeline.members.training import train_member
     from usedcars_assets.pipeline.tables import read_table, save_model, write_table
@@ -108,8 +110,10 @@ def _train(
         save_model(PipelineModel([result.model]), lake.uri(f"{path}/model"), overwrite=True)
         for table in ("out_of_fold", "test_predictions"):
             write_table(getattr(result, table), lake.uri(f"{path}/{table}"), overwrite=True)
+        in_usd = sf.exp(f"prediction_{name}") * result.smearing
+        plot = plot_of(result.test_predictions.withColumn("prediction", in_usd))
     experiment_id = mlflow.experiment_id()
-    run_id = _log(mlflow, experiment_id, training.mlflow_run_id, result, context.run.run_id)
+    run_id = _log(mlflow, experiment_id, training.mlflow_run_id, result, plot, context.run.run_id)
     reference = TrainedMember(
         training=training,
         name=name,
@@ -130,6 +134,7 @@ def _train(
         "training_seconds": result.training_seconds,
         "validation_seconds": result.validation_seconds,
         "parameters": MetadataValue.json(result.parameters),
+        "predicted_against_true": MetadataValue.md(as_markdown_image(plot, "predicted against true price")),
         "mlflow_run": MetadataValue.url(mlflow.run_url(run_id, experiment_id)),
     }
     return Output(reference, metadata=metadata)
@@ -142,10 +147,15 @@ def _values(metrics: Any) -> dict[str, float]:
 
 
 def _log(
-    mlflow: MlflowTracking, experiment_id: str, parent: str, result: "MemberResult", dagster_run_id: str
+    mlflow: MlflowTracking,
+    experiment_id: str,
+    parent: str,
+    result: "MemberResult",
+    plot: bytes,
+    dagster_run_id: str,
 ) -> str:
     """A nested run for the member, and one below it for each fold."""
-    from usedcars_assets.registry.tracking import log, named, nested_run
+    from usedcars_assets.registry.tracking import log, log_file, named, nested_run
 
     client = mlflow.client()
     with nested_run(client, experiment_id, parent, result.name, dagster_run_id) as run_id:
@@ -169,4 +179,5 @@ def _log(
             },
             tags={"member": result.name},
         )
+        log_file(client, run_id, PREDICTED_AGAINST_TRUE, plot)
     return run_id

@@ -3,8 +3,15 @@
 import base64
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+PREDICTED_AGAINST_TRUE = "predicted_against_true.png"
+_PLOTTED_ROWS = 5000
 
 
 def predicted_against_true(true: Sequence[float], predicted: Sequence[float], title: str) -> bytes:
@@ -24,6 +31,13 @@ def predicted_against_true(true: Sequence[float], predicted: Sequence[float], ti
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def plot_of(predictions: "DataFrame") -> bytes:
+    """The same of up to 5,000 of the rows: `listing_id`, `price` and `prediction`, both in USD."""
+    sample = predictions.orderBy("listing_id").select("price", "prediction").limit(_PLOTTED_ROWS).collect()
+    true, predicted = [row.price for row in sample], [row.prediction for row in sample]
+    return predicted_against_true(true, predicted, f"{len(sample):,} test rows")
 
 
 def as_markdown_image(png: bytes, alternative: str) -> str:

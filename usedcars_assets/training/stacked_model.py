@@ -12,7 +12,8 @@ from usedcars_assets.references import FittedFeatures, StackedModel, TrainedMemb
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.resources.spark import SharedSpark
-from usedcars_assets.training.plots import as_markdown_image, predicted_against_true
+from usedcars_assets.settings import defaults_from_environment
+from usedcars_assets.training.plots import PREDICTED_AGAINST_TRUE, as_markdown_image, plot_of
 
 if TYPE_CHECKING:
     from pyspark.ml import Model
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from usedcars_assets.pipeline.stacking import StackResult
 
 CODE_VERSION = "1"
-_PLOTTED_ROWS = 5000
 
 
+@defaults_from_environment("quality")
 class QualityConfig(Config):
-    """What a model must reach to be registered."""
+    """What a model must reach to be registered; defaults by USEDCARS_QUALITY_<FIELD>."""
 
     least_r2: float = Field(default=0.5, le=1, description="R² on the test rows.")
     worse_than_best_member: float = Field(
@@ -113,8 +114,7 @@ def _stack(
     save_model(artefact, lake.uri(f"{path}/artefact"), overwrite=True)
     write_table(result.test_predictions, lake.uri(f"{path}/test_predictions"), overwrite=True)
     split = read_table(session, lake.uri(features.split_path))
-    predictions = read_table(session, lake.uri(f"{path}/test_predictions"))
-    plot = _plot(predictions)
+    plot = plot_of(read_table(session, lake.uri(f"{path}/test_predictions")))
     experiment_id = mlflow.experiment_id()
     run_id = _log(mlflow, experiment_id, training.mlflow_run_id, result, plot, context.run.run_id)
     reference = StackedModel(
@@ -140,7 +140,9 @@ def _stack(
         "weights": MetadataValue.json(result.weights),
         "improvement_over_best_member": result.improvement,
         "best_member": result.best_member,
+        **{f"cv_{metric}": value for metric, value in result.cv_mean.items()},
         "training_seconds": result.training_seconds,
+        "validation_seconds": result.validation_seconds,
         "path": MetadataValue.path(lake.uri(f"{path}/artefact")),
         "mlflow_run": MetadataValue.url(mlflow.run_url(run_id, experiment_id)),
     }
@@ -156,12 +158,6 @@ def _input_example(split: "DataFrame") -> str:
     """A listing of the test rows: a price is known to come out."""
     (row,) = split.where("split = 'test'").orderBy("listing_id").select("listing").limit(1).collect()
     return str(row.listing)
-
-
-def _plot(predictions: "DataFrame") -> bytes:
-    sample = predictions.orderBy("listing_id").select("price", "prediction").limit(_PLOTTED_ROWS).collect()
-    true, predicted = [row.price for row in sample], [row.prediction for row in sample]
-    return predicted_against_true(true, predicted, f"{len(sample):,} test rows")
 
 
 def _log(
@@ -186,9 +182,13 @@ def _log(
             },
             metrics={
                 **named("out_of_fold", result.out_of_fold_metrics),
+                **named("train", result.train_metrics),
                 **named("test", result.test_metrics),
+                **{f"cv_{name}_mean": value for name, value in result.cv_mean.items()},
+                **{f"cv_{name}_deviation": value for name, value in result.cv_deviation.items()},
                 "improvement_over_best_member": result.improvement,
                 "training_seconds": result.training_seconds,
+                "validation_seconds": result.validation_seconds,
             },
             tags={"member": "stacked_model"},
         )
@@ -205,5 +205,5 @@ def _log(
             "improvement_over_best_member": result.improvement,
         },
     )
-    log_file(client, parent, "predicted_against_true.png", plot)
+    log_file(client, parent, PREDICTED_AGAINST_TRUE, plot)
     return run_id

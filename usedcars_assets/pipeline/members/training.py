@@ -26,7 +26,8 @@ class MemberResult:
 
     model: JVM stage, the member's vector to `prediction_<name>`, log price; trained on all training rows.
     smearing: what to multiply exp(prediction) with for the expected price (see `smearing`).
-    out_of_fold: listing_id, fold, price, log_price, prediction_<name>, by models that saw no row of the fold.
+    out_of_fold: listing_id, fold, price, log_price, prediction_<name> by models that saw no row of the fold,
+        in_sample_<name> by `model`, which saw all rows.
     test_predictions: listing_id, price, prediction_<name>, by `model`.
     fold_metrics: of each fold's rows, in the order of the folds, by the model that did not see them.
     """
@@ -78,7 +79,7 @@ def train_member(
     """
     member = MEMBERS[name]
     chosen = _chosen(member, parameters)
-    prediction = f"prediction_{name}"
+    prediction, in_sample = f"prediction_{name}", f"in_sample_{name}"
     partitions = int(train.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
     rows = (
         # The name keeps members that read the same columns from sharing, and so freeing, one cache.
@@ -111,19 +112,26 @@ def train_member(
 
         start = time.monotonic()
         inside = log_price_bounds(rows).kept_inside(prediction)
-        kept = ["listing_id", "fold", "price", "log_price", inside]
-        out_of_fold = reduce(
+        kept = ["listing_id", "fold", "price", "log_price"]
+        unseen = reduce(
             DataFrame.union,
             (
-                fold_model.transform(rows.where(sf.col("fold") == fold)).select(kept)
+                fold_model.transform(rows.where(sf.col("fold") == fold)).select(
+                    *kept, member.features, inside.alias("unseen")
+                )
                 for fold, (fold_model, _) in zip(folds, of_folds, strict=True)
             ),
-        ).persist()
+        )
+        out_of_fold = (
+            model.transform(unseen)
+            .select(*kept, sf.col("unseen").alias(prediction), inside.alias(in_sample))
+            .persist()
+        )
         cached.append(out_of_fold)
         smearing = smearing_estimates(out_of_fold, {name: sf.col(prediction)})[name]
         in_usd = sf.exp(prediction) * smearing
         fold_metrics = list(metrics_by_slice(out_of_fold, "fold", in_usd).values())
-        train_metrics = evaluate(model.transform(rows).select("price", inside), in_usd)
+        train_metrics = evaluate(out_of_fold, sf.exp(in_sample) * smearing)
         test_predictions = model.transform(test).select("listing_id", "price", inside).persist()
         cached.append(test_predictions)
         test_metrics = evaluate(test_predictions, in_usd)
