@@ -122,7 +122,9 @@ def _prepare(settings: PlatformSettings, java: str, libraries: str) -> None:
         log = Path(settings.logs_folder / "namenode-format.log")
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(formatted.stdout + formatted.stderr)
-        raise PlatformError(f"HDFS could not be formatted in {data}: read {log}")
+        raise PlatformError(
+            f"HDFS could not be formatted in {data}: see that this can be written, and read {log}"
+        )
 
 
 def _namenode_ready(settings: PlatformSettings, datanodes: int) -> str | None:

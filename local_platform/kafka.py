@@ -97,7 +97,7 @@ def _prepare(settings: PlatformSettings, java: str) -> None:
     if formatted.returncode:
         reason = (formatted.stderr or formatted.stdout).strip().splitlines()[-1:]
         raise PlatformError(
-            f"Kafka could not format {folder / 'data'} ({' '.join(reason)}): look at that folder"
+            f"Kafka could not format {folder / 'data'} ({' '.join(reason)}): see that this can be written"
         )
 
 

@@ -202,13 +202,17 @@ class Supervisor:
             for info in self._proxy.supervisor.getAllProcessInfo()
         }
 
+    def _refused(self, what: str, name: str, fault: xmlrpc.client.Fault) -> PlatformError:
+        log = self._settings.logs_folder / f"{name}.log"
+        return PlatformError(f"Supervisor could not {what} {name} ({fault.faultString}): read {log}")
+
     def start(self, name: str) -> None:
         """Start a program without waiting for it."""
         try:
             self._proxy.supervisor.startProcess(name, False)
         except xmlrpc.client.Fault as fault:
             if "ALREADY_STARTED" not in fault.faultString:
-                raise PlatformError(f"Supervisor could not start {name} ({fault.faultString})") from fault
+                raise self._refused("start", name, fault) from fault
 
     def stop(self, name: str) -> None:
         """Stop a program and wait until it has ended."""
@@ -216,7 +220,7 @@ class Supervisor:
             self._proxy.supervisor.stopProcess(name, True)
         except xmlrpc.client.Fault as fault:
             if "NOT_RUNNING" not in fault.faultString:
-                raise PlatformError(f"Supervisor could not stop {name} ({fault.faultString})") from fault
+                raise self._refused("stop", name, fault) from fault
 
     def shut_down(self) -> None:
         """Ask supervisord to stop every program and itself."""

@@ -44,7 +44,7 @@ def explain(error: Exception, doing: str) -> tuple[str, bool]:
     if "MlflowException" in kinds:
         if _UNREACHABLE.search(str(error)):
             return f"MLflow does not answer while {doing} ({text}): start it, then run this step again.", True
-        return f"MLflow refused {doing} ({text}): see the tracking server's log.", False
+        return f"MLflow refused {doing} ({text}): correct what it names, or see MLflow's log.", False
     if "KafkaError" in kinds:
         return f"Kafka does not answer while {doing} ({text}): start it, then run this step again.", True
     if kinds & {"PySparkException", "Py4JError", "Py4JNetworkError"}:

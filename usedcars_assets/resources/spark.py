@@ -17,6 +17,8 @@ from dagster_pyspark import LazyPySparkResource
 from dagster_pyspark.resources import spark_session_from_config
 from pydantic import Field, PrivateAttr
 
+from usedcars_assets.failures import UnavailableError
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -106,9 +108,17 @@ class SharedSpark(LazyPySparkResource):
         spark_context.setJobGroup(f"{op_context.run.run_id}/{name}", name, interruptOnCancel=True)
         try:
             yield session
+        except Exception as error:
+            if _lives(session):
+                raise
+            raise UnavailableError(
+                f"Spark's JVM ended while {name} ran, killed for its memory perhaps: run this step again, "
+                "with more in USEDCARS_SPARK_DRIVER_MEMORY if that happens once more."
+            ) from error
         finally:
-            spark_context.setLocalProperty("spark.scheduler.pool", None)  # type: ignore[arg-type]
-            spark_context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]
+            with suppress(Exception):  # a JVM that is gone remembers nothing
+                spark_context.setLocalProperty("spark.scheduler.pool", None)  # type: ignore[arg-type]
+                spark_context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]
 
 
 def _lives(session: "SparkSession") -> bool:
