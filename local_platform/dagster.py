@@ -1,6 +1,7 @@
 """Dagster's webserver and daemon over the repository's workspace.yaml."""
 
 import sys
+from collections.abc import Mapping
 from functools import partial
 
 import requests
@@ -44,8 +45,11 @@ _LOCATION = (
 )
 
 
-def dagster_services(settings: PlatformSettings) -> tuple[Service, Service]:
-    """The webserver (UI, GraphQL) and the daemon (sensors, schedules, run queue)."""
+def dagster_services(settings: PlatformSettings, environment: Mapping[str, str]) -> tuple[Service, Service]:
+    """The webserver (UI, GraphQL) and the daemon (sensors, schedules, run queue).
+
+    environment: what they find beside that of all services.
+    """
     folder = settings.home_folder / "dagster"
     workspace = ("-w", str(settings.repository / "workspace.yaml"))
 
@@ -63,6 +67,7 @@ def dagster_services(settings: PlatformSettings) -> tuple[Service, Service]:
         needs=("datanode", "kafka", "mlflow"),
         yields=True,  # a training does not slow down the answers
         starts_at_once=True,  # loading the code takes a while, and asks nobody
+        environment=environment,
         prepare=prepare,
         ready=partial(_code_ready, settings),
     )
@@ -71,6 +76,7 @@ def dagster_services(settings: PlatformSettings) -> tuple[Service, Service]:
         command=(sys.executable, "-m", "dagster._daemon", "run", *workspace),
         needs=("datanode", "kafka", "mlflow", "dagster-webserver"),
         yields=True,
+        environment=environment,
         prepare=prepare,
         ready=partial(_daemon_ready, settings),
     )

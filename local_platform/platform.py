@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from local_platform.class_archive import class_archive, make_class_archive, with_class_archive
 from local_platform.dagster import dagster_services
 from local_platform.errors import PlatformError
 from local_platform.hdfs import hdfs_services
@@ -44,12 +45,16 @@ class ServiceStatus:
 
 def all_services(settings: PlatformSettings, java: str) -> tuple[Service, ...]:
     """Every service, each behind those that it needs."""
+    with_spark = {
+        **settings.environment_of_rooms(),
+        **with_class_archive(class_archive(settings.jars_folder, java)),
+    }
     return (
         *hdfs_services(settings, java),
         kafka_service(settings, java),
         mlflow_service(settings),
-        *dagster_services(settings),
-        *streaming_services(settings),
+        *dagster_services(settings, with_spark),
+        *streaming_services(settings, with_spark),
     )
 
 
@@ -98,6 +103,10 @@ def _bring_up(settings: PlatformSettings, java: str, names: Collection[str], rep
     report("jars: checking")
     if fetched := fetch_jars(settings.jars_folder, java):
         report(f"jars: {fetched} fetched, checksums verified")
+    if any("JDK_JAVA_OPTIONS" in service.environment for service in wanted) and make_class_archive(
+        settings.jars_folder, java
+    ):
+        report("Spark: its classes are archived, so that its processes start sooner")
     supervisor = Supervisor(settings)
     up_already = supervisor.is_up()
     if not up_already:

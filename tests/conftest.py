@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from pyspark.sql import SparkSession
 
+from local_platform.class_archive import class_archive, make_class_archive, with_class_archive
 from local_platform.jars import fetch_jars
 from local_platform.java import find_java
 from local_platform.platform import bring_up, take_down
@@ -30,6 +31,7 @@ JARS = REPOSITORY / ".usedcars" / "jars"
 PLATFORM_VARIABLES = {f"USEDCARS_{name.upper()}" for name in PlatformSettings.model_fields}
 # A test's JVM lives for a minute or two: on two cores the second compiler takes half of that and more.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+os.environ.update(with_class_archive(class_archive(JARS, find_java())))
 BASIC_SERVICES = ("datanode", "kafka", "mlflow")
 
 
@@ -121,8 +123,9 @@ def platform() -> Iterator[Platform]:
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """One Spark session with the Kafka connector on its class path."""
+    """One Spark session with the Kafka connector."""
     fetch_jars(JARS, find_java(), ["spark-kafka"])
+    make_class_archive(JARS, find_java())
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ.setdefault("HADOOP_USER_NAME", "usedcars")
     session = (
@@ -131,7 +134,7 @@ def spark() -> Iterator[SparkSession]:
         .config("spark.driver.memory", "2g")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.driver.extraClassPath", f"{JARS / 'spark-kafka'}/*")
+        .config("spark.jars", ",".join(map(str, sorted((JARS / "spark-kafka").glob("*.jar")))))
         .config("spark.ui.enabled", "false")
         .config("spark.scheduler.mode", "FAIR")
         .config("spark.sql.session.timeZone", "UTC")
