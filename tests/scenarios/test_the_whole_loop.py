@@ -106,7 +106,12 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(jars: Path, free_offset: Callable[[], int]) -> Iterator[World]:
-    with TemporaryDirectory(prefix="uc-", ignore_cleanup_errors=True) as name:
+    with (
+        TemporaryDirectory(prefix="uc-", ignore_cleanup_errors=True) as name,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        # Nobody reads the live metrics here, and their batches take half a core from the training.
+        patch.setenv("USEDCARS_LIVE_METRICS_TRIGGER", "10 seconds")
         folder = Path(name)
         settings = PlatformSettings(
             home=folder / "home", jars=jars, port_offset=free_offset(), training_memory_mb=1536
