@@ -34,6 +34,8 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(1200)]
 ROWS = 6_000
 BATCHES = 2
 MUTATED = 100_000
+# Smaller than by default, as an operator would make it: what is trained is not the point here.
+TRAINING = {"USEDCARS_TRAINING_FOLDS": "3", "USEDCARS_GRADIENT_BOOSTING_N_ESTIMATORS": "60"}
 SIMULATION = str(Path(sys.executable).with_name("usedcars-simulation"))
 
 
@@ -112,6 +114,8 @@ def world(jars: Path, free_offset: Callable[[], int]) -> Iterator[World]:
     ):
         # Nobody reads the live metrics here, and their batches take half a core from the training.
         patch.setenv("USEDCARS_LIVE_METRICS_TRIGGER", "10 seconds")
+        for variable, value in TRAINING.items():
+            patch.setenv(variable, value)
         folder = Path(name)
         settings = PlatformSettings(
             home=folder / "home", jars=jars, port_offset=free_offset(), training_memory_mb=1536
@@ -184,6 +188,9 @@ def test_the_registry_knows_every_model_fold_and_time_and_nothing_is_left_runnin
     assert {run["info"]["status"] for run in runs} == {"FINISHED"}
     names = Counter(run["info"]["run_name"].split(" ")[0] for run in runs)
     assert {"gradient_boosting", "support_vector", "elastic_net", "stacked_model"} <= set(names)
+    parameters = [{p["key"]: p["value"] for p in run["data"].get("params", ())} for run in runs]
+    assert "3" in {found.get("folds") for found in parameters}
+    assert "60" in {found.get("n_estimators") for found in parameters}
     alias = requests.get(
         f"{world.settings.url('mlflow')}/api/2.0/mlflow/registered-models/alias",
         params={"name": "usedcars-price", "alias": "serving"},

@@ -30,6 +30,7 @@ def test_each_member_predicts_every_training_row_once_and_learns(training: Any) 
             "price",
             "log_price",
             f"prediction_{name}",
+            f"in_sample_{name}",
         ]
         assert result.test_predictions.count() == training.test.count()
         assert [metrics.rows for metrics in result.fold_metrics] == [
@@ -38,6 +39,8 @@ def test_each_member_predicts_every_training_row_once_and_learns(training: Any) 
         assert result.test_metrics.r2 > 0.6, name
         assert result.cv_mean["r2"] > 0.6, name
         assert len(result.fold_seconds) == 3
+    boosting = training.members["gradient_boosting"]
+    assert boosting.train_metrics.rmse < boosting.cv_mean["rmse"], "it has seen these rows"
 
 
 def test_a_fold_is_predicted_by_a_model_that_never_saw_its_prices(training: Any) -> None:
