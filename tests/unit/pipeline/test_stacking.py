@@ -9,11 +9,13 @@ from usedcars_assets.pipeline.stacking import train_stack
 
 
 def predictions(spark: SparkSession, name: str, truth: np.ndarray, predicted: np.ndarray) -> DataFrame:
+    """The same for rows that the member saw and for those that it did not."""
     rows = [
-        (str(place), place % 3, float(np.exp(log_price)), float(log_price), float(value))
+        (str(place), place % 3, float(np.exp(log_price)), float(log_price), float(value), float(value))
         for place, (log_price, value) in enumerate(zip(truth, predicted, strict=True))
     ]
-    return spark.createDataFrame(rows, ["listing_id", "fold", "price", "log_price", f"prediction_{name}"])
+    columns = ["listing_id", "fold", "price", "log_price", f"prediction_{name}", f"in_sample_{name}"]
+    return spark.createDataFrame(rows, columns)
 
 
 def test_members_that_err_differently_are_better_together(spark: SparkSession) -> None:
@@ -33,6 +35,9 @@ def test_members_that_err_differently_are_better_together(spark: SparkSession) -
     assert stack.best_member == "sharp"
     assert stack.improvement > 0.1
     assert stack.test_metrics.rmse < stack.member_test_metrics["sharp"].rmse
+    assert stack.train_metrics == stack.out_of_fold_metrics
+    assert stack.cv_mean["rmse"] == pytest.approx(stack.out_of_fold_metrics.rmse, rel=0.1)
+    assert 0 < stack.cv_deviation["rmse"] < stack.cv_mean["rmse"] / 4
 
 
 def test_weights_are_the_plain_least_squares_when_these_are_not_negative(spark: SparkSession) -> None:
@@ -58,7 +63,7 @@ def test_members_of_different_trainings_are_refused(spark: SparkSession) -> None
     truth = np.linspace(9, 11, 50)
     one = predictions(spark, "one", truth, truth)
     other = predictions(spark, "other", truth, truth).selectExpr(
-        "concat('x', listing_id) AS listing_id", "fold", "price", "log_price", "prediction_other"
+        "concat('x', listing_id) AS listing_id", "* EXCEPT (listing_id)"
     )
     with pytest.raises(PipelineError, match="no listing in common"):
         train_stack({"one": one, "other": other}, {"one": one, "other": other})
