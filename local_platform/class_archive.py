@@ -6,13 +6,12 @@ class path differs, or that finds no archive, goes on without.
 """
 
 import hashlib
-import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from local_platform.errors import PlatformError
+from local_platform.jars import spark_jars
 from local_platform.processes import locked
 
 # What the platform's Spark processes have in common. It ends once the JVM has written its archive.
@@ -64,7 +63,9 @@ def class_archive(jars_folder: Path, java: str) -> Path:
     release = Path(java).resolve().parent.parent / "release"
     described = [java, release.read_text() if release.is_file() else ""]
     # Java checks size and time of each jar: an archive of others is of no use.
-    described += [f"{jar.name} {jar.stat().st_size} {jar.stat().st_mtime_ns}" for jar in _spark_jars()]
+    for jar in spark_jars():
+        stored = jar.stat()
+        described.append(f"{jar.name} {stored.st_size} {stored.st_mtime_ns}")
     digest = hashlib.sha256("\n".join(described).encode()).hexdigest()[:16]
     return jars_folder / "spark-classes" / f"{digest}.jsa"
 
@@ -105,10 +106,3 @@ def with_class_archive(archive: Path) -> dict[str, str]:
         return {"JDK_JAVA_OPTIONS": given}
     silent = "-Xlog:cds=off -Xlog:cds+dynamic=off"  # of a JVM that can't use it, on its standard output
     return {"JDK_JAVA_OPTIONS": f"{given} -XX:SharedArchiveFile={archive} {silent}".strip()}
-
-
-def _spark_jars() -> list[Path]:
-    pyspark = importlib.util.find_spec("pyspark")
-    if pyspark is None or pyspark.origin is None:
-        raise PlatformError("pyspark is not installed: run 'make setup'")
-    return sorted(Path(pyspark.origin).parent.glob("jars/*.jar"))

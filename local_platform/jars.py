@@ -189,12 +189,17 @@ def _retrieve(jars: Sequence[Jar], work: Path, target: Path, java: str) -> None:
         )
 
 
-def ivy_jar() -> Path:
-    """Ivy's jar inside the installed pyspark, found without importing it."""
+def spark_jars(pattern: str = "*.jar") -> list[Path]:
+    """The jars inside the installed pyspark, found without importing it."""
     pyspark = importlib.util.find_spec("pyspark")
     if pyspark is None or pyspark.origin is None:
-        raise PlatformError("pyspark is not installed, and Ivy comes with it: run 'make setup'")
-    found = sorted(Path(pyspark.origin).parent.glob("jars/ivy-*.jar"))
+        raise PlatformError("pyspark is not installed, and its jars come with it: run 'make setup'")
+    return sorted(Path(pyspark.origin).parent.glob(f"jars/{pattern}"))
+
+
+def ivy_jar() -> Path:
+    """Ivy's jar, which comes with pyspark."""
+    found = spark_jars("ivy-*.jar")
     if not found:
         raise PlatformError("this pyspark brings no Ivy jar: run 'make setup' to install the locked version")
     return found[-1]

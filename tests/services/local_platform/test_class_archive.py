@@ -37,12 +37,12 @@ def test_a_spark_process_takes_its_classes_from_the_archive(jars: Path, tmp_path
     assert len(archived) > len(loaded) / 2 > 100  # the lambdas that are made anew are not
 
 
-def test_without_a_fitting_archive_spark_goes_on_without_a_word(tmp_path: Path) -> None:
+def test_without_a_fitting_archive_spark_goes_on_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
     broken = tmp_path / "broken.jsa"
     broken.write_bytes(b"no archive")
     for archive in (broken, tmp_path / "absent.jsa"):
-        options = (
-            f"-XX:TieredStopAtLevel=1 -XX:SharedArchiveFile={archive} -Xlog:cds=off -Xlog:cds+dynamic=off"
-        )
-        done = run_spark({"JDK_JAVA_OPTIONS": options})
+        done = run_spark(with_class_archive(archive))
         assert (done.returncode, done.stdout.strip()) == (0, "3"), done.stderr
