@@ -100,16 +100,18 @@ def faults(cleaned: Mapping[str, CleanedBatch]) -> dict[str, dict[str, Any]]:
     return {check: {name: fault for name, fault in of.items() if fault} for check, of in found.items()}
 
 
-def check_batches(lake: Lake, cleaned: Mapping[str, CleanedBatch]) -> Iterator[AssetCheckResult]:
-    """The results of BATCH_CHECKS, from what was found out while the batches were cleaned."""
+def check_batches(
+    lake: Lake, cleaned: Mapping[str, CleanedBatch], found: Mapping[str, Mapping[str, Any]]
+) -> Iterator[AssetCheckResult]:
+    """The results of BATCH_CHECKS, from what was found out while the batches were cleaned, and its faults."""
     what = {
         "rows_accounted_for": "rows unaccounted for",
         "schema": "columns",
         "no_nulls": "rows without a value",
         "ranges": "out of range",
     }
-    for check, found in faults(cleaned).items():
-        yield _result(check, found, what[check])
+    for check, of_batches in found.items():
+        yield _result(check, of_batches, what[check])
 
     usual = _usual_rows(lake, exclude=set(cleaned))
     unusual = {

@@ -1,7 +1,7 @@
 """Batches of raw listings as typed, checked rows; what was rejected, with the reason."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dagster import (
@@ -89,8 +89,9 @@ def cleaned_listings(
                 if problem.quarantine is not None:
                     put_in_quarantine(lake, problem.quarantine, str(problem))
                     lake.delete(reference_path(CLEANED, batch))
-        yield from check_batches(lake, cleaned)
-        problems += _set_aside_what_fails(lake, cleaned)
+        found = faults(cleaned)
+        yield from check_batches(lake, cleaned, found)
+        problems += _set_aside_what_fails(lake, cleaned, found)
         if problems:
             context.instance.add_run_tags(context.run.run_id, {BATCH_AT_FAULT_TAG: "true"})
             rest = f" The other {len(cleaned)} are cleaned; the next training takes them." if cleaned else ""
@@ -105,17 +106,19 @@ def cleaned_listings(
     yield Output(cleaned, "rejected_listings")
 
 
-def _set_aside_what_fails(lake: Lake, cleaned: dict[str, CleanedBatch]) -> list[str]:
+def _set_aside_what_fails(
+    lake: Lake, cleaned: dict[str, CleanedBatch], found: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
     """Takes the batches that a blocking check refuses out of `cleaned`; a sentence for each."""
     failed: dict[str, list[str]] = {}
-    for check, found in faults(cleaned).items():
-        for batch, fault in found.items():
+    for check, of_batches in found.items():
+        for batch, fault in of_batches.items():
             failed.setdefault(batch, []).append(f"{check} ({fault})")
     problems = []
-    for batch, found_of in failed.items():
+    for batch, of_checks in failed.items():
         version = cleaned.pop(batch).version
         problem = (
-            f"Batch {batch} is set aside: its cleaned rows fail {', '.join(found_of)}; "
+            f"Batch {batch} is set aside: its cleaned rows fail {', '.join(of_checks)}; "
             "correct the source and upload the batch again."
         )
         put_in_quarantine(lake, version, problem)
