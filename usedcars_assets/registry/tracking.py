@@ -71,6 +71,15 @@ def named(prefix: str, metrics: "Metrics | Mapping[str, float]") -> dict[str, fl
     return {f"{prefix}_{name}": float(value) for name, value in values.items()}
 
 
+def over_folds(mean: Mapping[str, float], deviation: Mapping[str, float]) -> dict[str, float]:
+    """The metrics of a cross-validation under names as cv_rmse_mean and cv_rmse_deviation."""
+    return {
+        f"cv_{name}_{kind}": value
+        for kind, values in (("mean", mean), ("deviation", deviation))
+        for name, value in values.items()
+    }
+
+
 def library_versions() -> dict[str, str]:
     """Versions of what a model depends on."""
     import platform

@@ -155,7 +155,7 @@ def _log(
     dagster_run_id: str,
 ) -> str:
     """A nested run for the member, and one below it for each fold."""
-    from usedcars_assets.registry.tracking import log, log_file, named, nested_run
+    from usedcars_assets.registry.tracking import log, log_file, named, nested_run, over_folds
 
     client = mlflow.client()
     with nested_run(client, experiment_id, parent, result.name, dagster_run_id) as run_id:
@@ -171,8 +171,7 @@ def _log(
             metrics={
                 **named("train", result.train_metrics),
                 **named("test", result.test_metrics),
-                **{f"cv_{name}_mean": value for name, value in result.cv_mean.items()},
-                **{f"cv_{name}_deviation": value for name, value in result.cv_deviation.items()},
+                **over_folds(result.cv_mean, result.cv_deviation),
                 "training_seconds": result.training_seconds,
                 "validation_seconds": result.validation_seconds,
                 "smearing": result.smearing,

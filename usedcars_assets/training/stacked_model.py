@@ -168,7 +168,7 @@ def _log(
     plot: bytes,
     dagster_run_id: str,
 ) -> str:
-    from usedcars_assets.registry.tracking import log, log_file, named, nested_run
+    from usedcars_assets.registry.tracking import log, log_file, named, nested_run, over_folds
 
     client = mlflow.client()
     with nested_run(client, experiment_id, parent, "stacked_model", dagster_run_id) as run_id:
@@ -184,8 +184,7 @@ def _log(
                 **named("out_of_fold", result.out_of_fold_metrics),
                 **named("train", result.train_metrics),
                 **named("test", result.test_metrics),
-                **{f"cv_{name}_mean": value for name, value in result.cv_mean.items()},
-                **{f"cv_{name}_deviation": value for name, value in result.cv_deviation.items()},
+                **over_folds(result.cv_mean, result.cv_deviation),
                 "improvement_over_best_member": result.improvement,
                 "training_seconds": result.training_seconds,
                 "validation_seconds": result.validation_seconds,
