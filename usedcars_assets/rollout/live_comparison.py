@@ -29,6 +29,7 @@ from usedcars_assets.rollout.evidence import look_reached, looks, version_under_
 from usedcars_assets.rollout.ledger import Entry, read_promotions, write_entry
 from usedcars_assets.rollout.live_pairs import live_pairs, span_since
 from usedcars_assets.rollout.service import Service, UndoneError
+from usedcars_assets.rollout.serving_rollout import ROLLOUT_TAG
 from usedcars_assets.settings import settings
 
 
@@ -147,7 +148,7 @@ def live_comparison(
                     f"{error.outcome}",
                     allow_retries=False,
                 ) from error
-        client.set_model_version_tag(name, version, "rollout", f"rolled back: {told}")
+        client.set_model_version_tag(name, version, ROLLOUT_TAG, f"rolled back: {told}")
     return _verdict(f"Version {version} was rolled back: {told}.", evidence)
 
 
