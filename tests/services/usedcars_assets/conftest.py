@@ -13,6 +13,8 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from tests.conftest import Platform
 from tests.services.usedcars_assets.raw_rows import raw_csv, raw_rows
 from usedcars_assets.failures import UnavailableError
+from usedcars_assets.ingestion.claims import BatchVersion
+from usedcars_assets.ingestion.incoming import look_at_batch
 from usedcars_assets.resources.configured import configured_resources
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.settings import Settings
@@ -27,6 +29,13 @@ once_hdfs_is_back = retry(
     stop=stop_after_delay(60),
     reraise=True,
 )
+
+
+def version_of(lake: Lake, batch: str) -> BatchVersion:
+    """What is delivered under this name now."""
+    found = look_at_batch(lake, batch, known={})
+    assert found is not None
+    return BatchVersion(batch=batch, fingerprint=found[0].fingerprint)
 
 
 class Source:

@@ -15,12 +15,10 @@ from dagster import (
 )
 from pyspark.sql import SparkSession
 
-from tests.services.usedcars_assets.conftest import Source
+from tests.services.usedcars_assets.conftest import Source, version_of
 from tests.services.usedcars_assets.raw_rows import raw_csv, raw_rows
 from usedcars_assets.ingestion.batches import BATCH_AT_FAULT_TAG
-from usedcars_assets.ingestion.claims import BatchVersion
 from usedcars_assets.ingestion.cleaned_listings import cleaned_listings
-from usedcars_assets.ingestion.incoming import look_at_batch
 from usedcars_assets.ingestion.quarantine import quarantine_reason
 from usedcars_assets.pipeline.raw_listings import RAW_COLUMNS
 from usedcars_assets.resources.configured import configured_resources
@@ -46,12 +44,6 @@ def sentence(result: ExecuteInProcessResult) -> str:
     failure = event.step_failure_data.user_failure_data
     assert failure is not None
     return str(failure.description)
-
-
-def version(lake: Lake, batch: str) -> BatchVersion:
-    found = look_at_batch(lake, batch, known={})
-    assert found is not None
-    return BatchVersion(batch=batch, fingerprint=found[0].fingerprint)
 
 
 def materialized(result: ExecuteInProcessResult, asset: str) -> dict[str, AssetMaterialization]:
@@ -111,7 +103,7 @@ def bad_and_good(platform: Any, spark: SparkSession) -> Iterator[Outcome]:
 def test_a_bad_batch_is_set_aside_with_one_sentence(bad_and_good: Outcome, batch: str) -> None:
     result, lake, _ = bad_and_good
     assert not result.success
-    reason = quarantine_reason(lake, version(lake, batch))
+    reason = quarantine_reason(lake, version_of(lake, batch))
     assert reason is not None
     assert reason.startswith(f"Batch {batch} is set aside: ")
     assert BAD_BATCHES[batch][1] in reason
@@ -154,7 +146,7 @@ def test_a_batch_that_a_blocking_check_refuses_is_set_aside_and_the_others_are_c
     result = clean(resources, instance, "sound", "without-cities")
     assert "Batch without-cities is set aside: its cleaned rows fail no_nulls" in sentence(result)
     assert "The other 1 are cleaned" in sentence(result)
-    assert "fail no_nulls" in str(quarantine_reason(lake, version(lake, "without-cities")))
+    assert "fail no_nulls" in str(quarantine_reason(lake, version_of(lake, "without-cities")))
     assert not lake.exists("assets/cleaned_listings/without-cities.json")
     assert [check.passed for check in result.get_asset_check_evaluations()].count(False) == 1
     monkeypatch.undo()
@@ -191,7 +183,7 @@ def test_no_row_vanishes_and_each_partition_tells_its_numbers(
         for record in rejected["mixed"].metadata["by_reason"].records
     }
     assert by_reason == {"missing_price": 1, "year_out_of_range": 1}
-    fingerprint = version(lake, "mixed").fingerprint
+    fingerprint = version_of(lake, "mixed").fingerprint
     stored = {
         table: spark.read.parquet(lake.uri(f"{table}/mixed/{fingerprint}")).count()
         for table in ("cleaned", "rejected", "duplicates")
@@ -216,7 +208,7 @@ def test_a_batch_that_vanishes_while_it_is_read_is_not_quarantined_and_is_read_a
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source.deliver("fleeting", batch_of(30))
-    before = version(lake, "fleeting")
+    before = version_of(lake, "fleeting")
     read = Lake.read_json
 
     def vanish_then_read(of: Lake, path: str) -> Any:
@@ -247,7 +239,7 @@ def test_changed_content_replaces_what_was_cleaned_before(
         record = lake.read_json("assets/cleaned_listings/changing.json")
         assert record is not None
         assert record["cleaned"] == rows
-        assert record["version"]["fingerprint"] == version(lake, "changing").fingerprint
+        assert record["version"]["fingerprint"] == version_of(lake, "changing").fingerprint
         source.withdraw("changing")
 
 
@@ -266,4 +258,4 @@ def test_while_the_datanodes_file_system_is_away_the_batch_is_not_blamed(
     monkeypatch.setattr(cleaned_listings.op, "_retry_policy", None)
     result = clean(away, instance, "innocent")
     assert "does not answer" in sentence(result)
-    assert quarantine_reason(lake, version(lake, "innocent")) is None
+    assert quarantine_reason(lake, version_of(lake, "innocent")) is None

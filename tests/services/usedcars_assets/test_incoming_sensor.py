@@ -10,12 +10,11 @@ import pytest
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter, build_sensor_context
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
-from tests.services.usedcars_assets.conftest import Source
+from tests.services.usedcars_assets.conftest import Source, version_of
 from usedcars_assets.definitions import defs
 from usedcars_assets.executor import HEARTBEAT_TAG
 from usedcars_assets.ingestion.batches import BATCH_AT_FAULT_TAG
 from usedcars_assets.ingestion.claims import BatchVersion, latest_claim
-from usedcars_assets.ingestion.incoming import look_at_batch
 from usedcars_assets.ingestion.quarantine import put_in_quarantine
 from usedcars_assets.ingestion.sensor import incoming_batches
 from usedcars_assets.ingestion.trained import TrainedBatches, write_trained
@@ -61,9 +60,7 @@ class Sensor:
         return list(self.instance.get_dynamic_partitions("batches"))
 
     def version(self, batch: str) -> BatchVersion:
-        found = look_at_batch(self.lake, batch, known={})
-        assert found is not None
-        return BatchVersion(batch=batch, fingerprint=found[0].fingerprint)
+        return version_of(self.lake, batch)
 
     def end_run(self, *, failed: bool = False, tags: dict[str, str] | None = None) -> None:
         """Ends the run that is under way; if well, its batches are recorded as the registry does."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dagster import AssetKey, DagsterInstance, DagsterRunStatus, build_sensor_context
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RunRequest, build_sensor_context
 from mlflow import MlflowClient
 
 from tests.rollouts import tracking
@@ -52,6 +52,16 @@ def look(registry: Registry, lake: Lake, instance: DagsterInstance) -> Callable[
     return once
 
 
+def launch_and_fail(instance: DagsterInstance, request: RunRequest) -> None:
+    """The run that was asked for, as its process leaves it when it is killed."""
+    instance.create_run_for_job(
+        defs.resolve_job_def("rollout"),
+        run_config=request.run_config,
+        status=DagsterRunStatus.FAILURE,
+        tags={CLAIM_TAG: request.tags[CLAIM_TAG]},
+    )
+
+
 def test_a_version_registered_by_hand_gets_one_rollout_however_often_it_is_looked(
     registry: Registry, look: Any
 ) -> None:
@@ -84,12 +94,7 @@ def test_a_version_whose_rollout_was_killed_is_tried_again_and_not_for_ever(
     registry.client.set_registered_model_alias(registry.name, "serving", version)
     for _ in range(3):
         (request,) = look().run_requests
-        instance.create_run_for_job(
-            defs.resolve_job_def("rollout"),
-            run_config=request.run_config,
-            status=DagsterRunStatus.FAILURE,
-            tags={CLAIM_TAG: request.tags[CLAIM_TAG]},
-        )
+        launch_and_fail(instance, request)
     assert "by hand" in look().skip_reason.skip_message
 
 
@@ -118,12 +123,7 @@ def test_a_rollout_that_ran_is_not_started_again_and_the_sentence_says_how_to(
 ) -> None:
     registry.register()
     (request,) = look().run_requests
-    instance.create_run_for_job(
-        defs.resolve_job_def("rollout"),
-        run_config=request.run_config,
-        status=DagsterRunStatus.FAILURE,
-        tags={CLAIM_TAG: request.tags[CLAIM_TAG]},
-    )
+    launch_and_fail(instance, request)
     sentence = look().skip_reason.skip_message
     assert "was tried by run" in sentence
     assert "by hand" in sentence

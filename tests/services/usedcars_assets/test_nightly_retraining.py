@@ -6,11 +6,9 @@ from typing import Any
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus, RunRequest, SkipReason, build_schedule_context
 
-from tests.services.usedcars_assets.conftest import Source
+from tests.services.usedcars_assets.conftest import Source, version_of
 from usedcars_assets.definitions import defs
 from usedcars_assets.ingestion.batches import TRAINING_TAG
-from usedcars_assets.ingestion.claims import BatchVersion
-from usedcars_assets.ingestion.incoming import look_at_batch
 from usedcars_assets.ingestion.quarantine import put_in_quarantine
 from usedcars_assets.ingestion.trained import TrainedBatches, write_trained
 from usedcars_assets.jobs import nightly_retraining
@@ -31,19 +29,13 @@ def night(instance: DagsterInstance, lake: Lake) -> Callable[[], RunRequest | st
     return evaluate
 
 
-def version(lake: Lake, batch: str) -> BatchVersion:
-    found = look_at_batch(lake, batch, known={})
-    assert found is not None
-    return BatchVersion(batch=batch, fingerprint=found[0].fingerprint)
-
-
 def test_it_trains_once_there_is_a_good_batch_that_the_model_does_not_know(
     night: Any, lake: Lake, source: Source
 ) -> None:
     assert night() == "There is no batch to learn from."
     source.deliver("first", b"header\nrow\n")
     assert isinstance(night(), RunRequest)
-    first = version(lake, "first")
+    first = version_of(lake, "first")
     write_trained(
         lake,
         TrainedBatches(
@@ -52,7 +44,7 @@ def test_it_trains_once_there_is_a_good_batch_that_the_model_does_not_know(
     )
     assert night() == "Nothing has changed since version 4 was trained."
     source.deliver("bad", b"header\n")
-    put_in_quarantine(lake, version(lake, "bad"), "no rows")
+    put_in_quarantine(lake, version_of(lake, "bad"), "no rows")
     assert night() == "Nothing has changed since version 4 was trained."
     source.deliver("second", b"header\nanother row\n")
     assert isinstance(night(), RunRequest)
