@@ -109,3 +109,22 @@ def test_loading_the_code_location_loads_none_of_the_heavy_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_dagster_finds_the_code_location_by_the_workspace_and_dg_by_the_project() -> None:
+    """Both commands take what they load from the folder they are called in."""
+    repository = Path(__file__).parents[3]
+    commands = ["dagster", "definitions", "validate"], ["dg", "list", "defs", "--json"]
+    started = [
+        subprocess.Popen(
+            [str(Path(sys.executable).with_name(name)), *arguments],
+            cwd=repository,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name, *arguments in commands
+    ]
+    (validated, told), (listed, wrong) = (process.communicate(timeout=120) for process in started)
+    assert "Validation successful for code location usedcars" in validated + told
+    assert {asset["asset_key"] for asset in json.loads(listed)["assets"]} == set(picture()["assets"]), wrong
