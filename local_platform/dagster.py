@@ -1,13 +1,18 @@
-"""Dagster's webserver and daemon over the repository's workspace.yaml."""
+"""Dagster's webserver and daemon, and the one server of the project's code that both ask."""
 
+import json
+import socket
 import sys
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 import requests
 
 from local_platform.service import PROBE_TIMEOUT_SECONDS, Service, ask, http_ready
 from local_platform.settings import HOST, PlatformSettings
+
+LOCATION = "usedcars"
 
 # One training at a time: the machine's cores are shared with serving. A run whose process is gone is marked
 # failed by the monitor.
@@ -45,42 +50,56 @@ _LOCATION = (
 )
 
 
-def dagster_services(settings: PlatformSettings, environment: Mapping[str, str]) -> tuple[Service, Service]:
-    """The webserver (UI, GraphQL) and the daemon (sensors, schedules, run queue).
+def dagster_services(
+    settings: PlatformSettings, environment: Mapping[str, str]
+) -> tuple[Service, Service, Service]:
+    """The code server (assets, sensors, runs), the webserver (UI, GraphQL) and the daemon (ticks, run queue).
 
-    environment: what they find beside that of all services.
+    environment: what the code finds beside that of all services.
     """
     folder = settings.home_folder / "dagster"
-    workspace = ("-w", str(settings.repository / "workspace.yaml"))
+    workspace = folder / "workspace.yaml"
 
     def prepare() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "dagster.yaml").write_text(_INSTANCE)
+        # With the repository's own, both would load the code themselves, the daemon anew each minute.
+        server = {"socket": str(settings.code_socket), "location_name": LOCATION}
+        workspace.write_text(json.dumps({"load_from": [{"grpc_server": server}]}))
 
-    webserver = Service(
-        name="dagster-webserver",
+    code = Service(
+        name="dagster-code",
         command=(
-            *(sys.executable, "-m", "dagster_webserver", *workspace),
-            *("--host", HOST, "--port", str(settings.port("dagster"))),
+            *(sys.executable, "-m", "dagster", "code-server", "start", "--socket", str(settings.code_socket)),
+            *("--module-name", "usedcars_assets.definitions", "--location-name", LOCATION),
+            "--use-python-environment-entry-point",
         ),
-        ports=(settings.port("dagster"),),
         needs=("datanode", "kafka", "mlflow"),
         yields=True,  # a training does not slow down the answers
         starts_at_once=True,  # loading the code takes a while, and asks nobody
         environment=environment,
         prepare=prepare,
+        ready=partial(_listens, settings.code_socket),
+    )
+    webserver = Service(
+        name="dagster-webserver",
+        command=(
+            *(sys.executable, "-m", "dagster_webserver", "-w", str(workspace)),
+            *("--host", HOST, "--port", str(settings.port("dagster"))),
+        ),
+        ports=(settings.port("dagster"),),
+        needs=("dagster-code",),
+        yields=True,
         ready=partial(_code_ready, settings),
     )
     daemon = Service(
         name="dagster-daemon",
-        command=(sys.executable, "-m", "dagster._daemon", "run", *workspace),
+        command=(sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace)),
         needs=("datanode", "kafka", "mlflow", "dagster-webserver"),
         yields=True,
-        environment=environment,
-        prepare=prepare,
         ready=partial(_daemon_ready, settings),
     )
-    return webserver, daemon
+    return code, webserver, daemon
 
 
 def graphql(
@@ -98,6 +117,17 @@ def graphql(
     if "errors" in document:
         raise requests.RequestException(f"Dagster does not understand the question: {document['errors']}")
     return document["data"]  # type: ignore[return-value]
+
+
+def _listens(path: Path) -> str | None:
+    """Whether somebody accepts connections on a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.settimeout(PROBE_TIMEOUT_SECONDS)
+            probe.connect(str(path))
+        except OSError as error:
+            return f"nobody listens on {path} yet ({type(error).__name__})"
+    return None
 
 
 def _code_ready(settings: PlatformSettings) -> str | None:

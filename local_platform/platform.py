@@ -151,6 +151,7 @@ def _take_down(settings: PlatformSettings, report: Report) -> None:
         stop_processes(daemon, timeout_seconds=5)
     _stop_leftovers(settings, report)
     settings.supervisor_socket.unlink(missing_ok=True)
+    settings.code_socket.unlink(missing_ok=True)
 
 
 def statuses(settings: PlatformSettings) -> list[ServiceStatus]:

@@ -180,6 +180,11 @@ class PlatformSettings(BaseSettings):
         name = hashlib.sha256(str(self.home_folder).encode()).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"usedcars-{os.getuid()}-{name}" / "supervisor.sock"
 
+    @property
+    def code_socket(self) -> Path:
+        """Where Dagster's code server listens: not on a port, because who reaches it may run code."""
+        return self.supervisor_socket.with_name("code.sock")
+
     def service_environment(self) -> dict[str, str]:
         """What the started processes read: addresses, names, sizes."""
         lake = f"hdfs://{self.address('namenode')}/usedcars"
