@@ -130,7 +130,7 @@ def _train(
         "trained": True,
         **{f"test_{metric}": value for metric, value in reference.test.items()},
         **{f"cv_{metric}": value for metric, value in result.cv_mean.items()},
-        "fold_seconds": sum(result.fold_seconds),
+        "fold_seconds": sum(training + validation for training, validation in result.fold_seconds),
         "training_seconds": result.training_seconds,
         "validation_seconds": result.validation_seconds,
         "parameters": MetadataValue.json(result.parameters),
@@ -159,10 +159,15 @@ def _log(
 
     client = mlflow.client()
     with nested_run(client, experiment_id, parent, result.name, dagster_run_id) as run_id:
-        for fold, (metrics, seconds) in enumerate(zip(result.fold_metrics, result.fold_seconds, strict=True)):
+        folds = zip(result.fold_metrics, result.fold_seconds, strict=True)
+        for fold, (metrics, (training_seconds, validation_seconds)) in enumerate(folds):
             name = f"{result.name}-fold-{fold}"
             with nested_run(client, experiment_id, run_id, name, dagster_run_id) as fold_run:
-                values = {**named("validation", metrics), "training_seconds": seconds}
+                values = {
+                    **named("validation", metrics),
+                    "training_seconds": training_seconds,
+                    "validation_seconds": validation_seconds,
+                }
                 log(client, fold_run, parameters=result.parameters, metrics=values, tags={"fold": str(fold)})
         log(
             client,

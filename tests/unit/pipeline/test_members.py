@@ -39,6 +39,7 @@ def test_each_member_predicts_every_training_row_once_and_learns(training: Any) 
         assert result.test_metrics.r2 > 0.6, name
         assert result.cv_mean["r2"] > 0.6, name
         assert len(result.fold_seconds) == 3
+        assert all(training > 0 and validation > 0 for training, validation in result.fold_seconds)
     boosting = training.members["gradient_boosting"]
     assert boosting.train_metrics.rmse < boosting.cv_mean["rmse"], "it has seen these rows"
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from pyspark import inheritable_thread_target
 from pyspark.ml import Model
@@ -30,6 +30,8 @@ class MemberResult:
         in_sample_<name> by `model`, which saw all rows.
     test_predictions: listing_id, price, prediction_<name>, by `model`.
     fold_metrics: of each fold's rows, in the order of the folds, by the model that did not see them.
+    fold_seconds: what each fold's model took to train, and to predict the rows of its fold.
+    validation_seconds: of all folds, and of the predictions and metrics of `model`.
     """
 
     name: str
@@ -43,7 +45,7 @@ class MemberResult:
     cv_deviation: dict[str, float]
     train_metrics: Metrics
     test_metrics: Metrics
-    fold_seconds: list[float]
+    fold_seconds: list[tuple[float, float]]
     training_seconds: float
     validation_seconds: float
 
@@ -61,6 +63,14 @@ class MemberResult:
         """Frees the cache; the predictions are then computed again when they are read."""
         self.out_of_fold.unpersist()
         self.test_predictions.unpersist()
+
+
+class _Fold(NamedTuple):
+    """unseen: listing_id and the prediction, cached."""
+
+    unseen: DataFrame
+    training_seconds: float
+    validation_seconds: float
 
 
 def train_member(
@@ -93,38 +103,35 @@ def train_member(
     cached = [rows]
     try:
         folds = sorted(row.fold for row in rows.select("fold").distinct().collect())
+        inside = log_price_bounds(rows).kept_inside(prediction)
 
-        def fit_timed(to_fit: DataFrame) -> tuple[Model, float]:
+        def fit(to_fit: DataFrame) -> tuple[Model, float]:
             start = time.monotonic()
             return member.fit(to_fit, member.features, prediction, chosen, seed), time.monotonic() - start
 
+        def validate(fold: int) -> _Fold:
+            of_fold, training_seconds = fit(rows.where(sf.col("fold") != fold))
+            start = time.monotonic()
+            unseen = of_fold.transform(rows.where(sf.col("fold") == fold)).select("listing_id", inside)
+            cached.append(unseen.persist())
+            unseen.count()
+            return _Fold(unseen, training_seconds, time.monotonic() - start)
+
+        # Wrapped one by one: each thread needs its own copy of this one's local properties.
+        own = inheritable_thread_target(train.sparkSession)
         with ThreadPoolExecutor(folds_at_once) as threads:
-            # The last one is the model that is served.
-            fits = [rows.where(sf.col("fold") != fold) for fold in folds] + [rows]
-            # Wrapped one by one: each thread needs its own copy of this one's local properties.
-            started = [
-                threads.submit(inheritable_thread_target(train.sparkSession)(fit_timed), to_fit)
-                for to_fit in fits
-            ]
-            fitted = [fit.result() for fit in started]
-        *of_folds, (last, training_seconds) = fitted
+            validated = [threads.submit(own(validate), fold) for fold in folds]
+            last, training_seconds = threads.submit(own(fit), rows).result()
+            of_folds = [fold.result() for fold in validated]
         model = member.served(last)
 
         start = time.monotonic()
-        inside = log_price_bounds(rows).kept_inside(prediction)
-        kept = ["listing_id", "fold", "price", "log_price"]
-        unseen = reduce(
-            DataFrame.union,
-            (
-                fold_model.transform(rows.where(sf.col("fold") == fold)).select(
-                    *kept, member.features, inside.alias("unseen")
-                )
-                for fold, (fold_model, _) in zip(folds, of_folds, strict=True)
-            ),
-        )
+        unseen = reduce(DataFrame.union, (fold.unseen for fold in of_folds))
         out_of_fold = (
-            model.transform(unseen)
-            .select(*kept, sf.col("unseen").alias(prediction), inside.alias(in_sample))
+            model.transform(rows)
+            .select("listing_id", "fold", "price", "log_price", inside.alias(in_sample))
+            .join(unseen, "listing_id")
+            .select("listing_id", "fold", "price", "log_price", prediction, in_sample)
             .persist()
         )
         cached.append(out_of_fold)
@@ -135,12 +142,13 @@ def train_member(
         test_predictions = model.transform(test).select("listing_id", "price", inside).persist()
         cached.append(test_predictions)
         test_metrics = evaluate(test_predictions, in_usd)
-        validation_seconds = time.monotonic() - start
+        validation_seconds = time.monotonic() - start + sum(fold.validation_seconds for fold in of_folds)
     except BaseException:
         for table in cached:
             table.unpersist()
         raise
-    rows.unpersist()
+    for table in (rows, *(fold.unseen for fold in of_folds)):
+        table.unpersist()
     cv_mean, cv_deviation = mean_and_deviation(fold_metrics)
     return MemberResult(
         name=name,
@@ -154,7 +162,7 @@ def train_member(
         cv_deviation=cv_deviation,
         train_metrics=train_metrics,
         test_metrics=test_metrics,
-        fold_seconds=[seconds for _, seconds in of_folds],
+        fold_seconds=[(fold.training_seconds, fold.validation_seconds) for fold in of_folds],
         training_seconds=training_seconds,
         validation_seconds=validation_seconds,
     )
