@@ -21,7 +21,7 @@ import pandas as pd
 import psutil
 import pytest
 import requests
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 from mlflow import MlflowClient
@@ -32,6 +32,7 @@ from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.feature import SQLTransformer, VectorAssembler
 from pyspark.ml.regression import LinearRegression
 from pyspark.sql import SparkSession
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 PARTITIONS = 2
 PATIENCE = 240.0  # seconds; a machine that does much else at the same time starts a JVM in minutes
@@ -211,6 +212,15 @@ class Process:
         return self.process.wait(30)
 
 
+# The broker names a new partition's leader a moment before it is one.
+once_it_is_led = retry(
+    retry=retry_if_exception_type(KafkaException),
+    wait=wait_fixed(0.1),
+    stop=stop_after_delay(30),
+    reraise=True,
+)
+
+
 class Room:
     """Topics, a folder and a port for processes that belong together."""
 
@@ -257,6 +267,10 @@ class Room:
         missing = set(partitions) - set(admin.list_topics())
         admin.create_topics([NewTopic(t, partitions[t], 1) for t in missing], wait_for_metadata=True)
         admin.close()
+        with contextlib.closing(Consumer({"bootstrap.servers": self.brokers, "group.id": "tests"})) as reader:
+            for topic in missing:
+                for partition in range(partitions[topic]):
+                    once_it_is_led(reader.get_watermark_offsets)(TopicPartition(topic, partition), timeout=5)
 
     def start(self, module: str, place: int = 0, **environment: str) -> Process:
         """Start a process; those that run at the same time have different places."""
