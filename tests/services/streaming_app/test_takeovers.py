@@ -234,3 +234,18 @@ def test_a_killed_standby_is_not_noticed(pair: Pair) -> None:
     assert_each_answered_once_in_order(answers, sent)
     assert len({answer["generation"] for answer in answers}) == 1
     assert active.page()["role"] == "active"
+
+
+def test_mlflow_and_hdfs_away_are_not_noticed_and_the_standby_still_takes_over(
+    pair: Pair, platform: Any
+) -> None:
+    pair.complete()
+    active, standby = pair.by_role()
+    with pair.room.load(RATE) as sent, platform.without("mlflow"), platform.without("namenode"):
+        time.sleep(5)
+        active.kill()
+        standby.await_page(lambda page: page["role"] == "active")
+        time.sleep(1)
+    answers = pair.room.new_answers(at_least=len(sent))
+    print(f"\nMLflow, HDFS away: {len(sent)} requests, longest silence {longest_silence(answers):.2f} s")
+    assert_each_answered_once_in_order(answers, sent)
