@@ -22,7 +22,7 @@ import pytest
 import requests
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from local_platform.platform import bring_up, statuses, take_down
+from local_platform.platform import ServiceStatus, bring_up, statuses, take_down
 from local_platform.settings import PlatformSettings
 from simulation.asking import read_questions
 from tests.answered import each_is_answered_once
@@ -58,6 +58,9 @@ class World:
     @property
     def test_part(self) -> Path:
         return self.folder / "parts" / "test.csv"
+
+    def service(self, name: str) -> ServiceStatus:
+        return next(status for status in statuses(self.settings) if status.name == name)
 
     def simulation(self, *arguments: str) -> None:
         subprocess.run([SIMULATION, *arguments], env=self.environment, check=True)
@@ -199,6 +202,16 @@ def test_the_registry_knows_every_model_fold_and_time_and_nothing_is_left_runnin
     assert alias["model_version"]["version"] == "1"
 
 
+def test_a_killed_code_server_is_back_by_itself(world: World) -> None:
+    """What the next test needs: the sensors are evaluated there, and the runs are started."""
+    before = world.service("dagster-code")
+    os.kill(before.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 120
+    while world.service("dagster-code").pid in (0, before.pid) or world.service("dagster-webserver").missing:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
 def test_a_batch_with_another_header_fails_with_its_sentence_and_the_model_in_service_answers_on(
     world: World,
 ) -> None:
@@ -232,8 +245,7 @@ def test_the_next_good_batch_trains_and_takes_over_while_prices_are_answered_onc
 def test_a_killed_serving_process_answers_what_it_missed_and_nothing_twice(world: World) -> None:
     asking = world.ask(300, 20, "killed.json")
     time.sleep(5)
-    serving = next(status for status in statuses(world.settings) if status.name == "serving")
-    os.kill(serving.pid, signal.SIGKILL)
+    os.kill(world.service("serving").pid, signal.SIGKILL)
     assert asking.wait(300) == 0
     assert each_is_answered_once(world.answers("killed.json"), 300)
 
@@ -255,8 +267,7 @@ def test_100_000_mutated_messages_get_100_000_answers(world: World) -> None:
     assert len(answers) == MUTATED == len({(a["source_partition"], a["source_offset"]) for a in answers})
     assert all(0 < answer["price"] < 1e7 for answer in answers if answer["type"] == "price")
     assert {"not_json", "too_large", "unknown_type", "missing_listing", "price"} <= set(kinds)
-    serving = next(status for status in statuses(world.settings) if status.name == "serving")
-    assert serving.uptime > time.monotonic() - began, "it was started anew"
+    assert world.service("serving").uptime > time.monotonic() - began, "it was started anew"
 
 
 def test_one_asset_is_materialised_from_the_command_line(world: World) -> None:
