@@ -7,6 +7,7 @@ from typing import Any
 import requests
 
 FINISHED = {"SUCCESS", "FAILURE", "CANCELED"}
+LOOKED_WELL = {"SUCCESS", "SKIPPED"}
 
 RUNS = """
 query Runs { runsOrError(limit: 100) { ... on Runs { results {
@@ -24,7 +25,7 @@ SENSOR_TICKS = """
 query Ticks {
   sensorsOrError(repositorySelector: {repositoryName: "__repository__", repositoryLocationName: "usedcars"}) {
     ... on Sensors { results { name sensorState {
-      status ticks(limit: 5) { status skipReason error { message } }
+      status ticks(limit: 5) { timestamp status skipReason error { message } }
     } } }
   }
 }
@@ -90,6 +91,15 @@ class DagsterGraphQL:
                     return run
             time.sleep(1)
         raise AssertionError(f"no run started in {timeout_seconds} s; sensors: {self.ask(SENSOR_TICKS)}")
+
+    def looked_well(self, sensor: str) -> float:
+        """When a sensor last looked without an error (seconds since 1970); 0 while that is not known."""
+        try:
+            found = self.ask(SENSOR_TICKS)["sensorsOrError"].get("results", ())
+        except (requests.RequestException, AssertionError):  # the code server is away
+            return 0
+        ticks = (tick for one in found if one["name"] == sensor for tick in one["sensorState"]["ticks"])
+        return max((float(tick["timestamp"]) for tick in ticks if tick["status"] in LOOKED_WELL), default=0)
 
     def wait_until_finished(self, run_id: str, timeout_seconds: float = 600) -> Run:
         """The run, once it has ended in whatever way."""
