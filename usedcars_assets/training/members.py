@@ -130,7 +130,7 @@ def _train(
         "trained": True,
         **{f"test_{metric}": value for metric, value in reference.test.items()},
         **{f"cv_{metric}": value for metric, value in result.cv_mean.items()},
-        "fold_seconds": sum(training + validation for training, validation in result.fold_seconds),
+        "fold_seconds": sum(training for training, _ in result.fold_seconds),
         "training_seconds": result.training_seconds,
         "validation_seconds": result.validation_seconds,
         "parameters": MetadataValue.json(result.parameters),
