@@ -12,7 +12,7 @@ import requests
 from local_platform.service import PROBE_TIMEOUT_SECONDS, Service, ask, http_ready
 from local_platform.settings import HOST, PlatformSettings
 
-LOCATION = "usedcars"
+_CODE_LOCATION = "usedcars"
 
 # One training at a time: the machine's cores are shared with serving. A run whose process is gone is marked
 # failed by the monitor.
@@ -64,14 +64,14 @@ def dagster_services(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "dagster.yaml").write_text(_INSTANCE)
         # With the repository's own, both would load the code themselves, the daemon anew each minute.
-        server = {"socket": str(settings.code_socket), "location_name": LOCATION}
+        server = {"socket": str(settings.code_socket), "location_name": _CODE_LOCATION}
         workspace.write_text(json.dumps({"load_from": [{"grpc_server": server}]}))
 
     code = Service(
         name="dagster-code",
         command=(
             *(sys.executable, "-m", "dagster", "code-server", "start", "--socket", str(settings.code_socket)),
-            *("--module-name", "usedcars_assets.definitions", "--location-name", LOCATION),
+            *("--module-name", "usedcars_assets.definitions", "--location-name", _CODE_LOCATION),
             "--use-python-environment-entry-point",
         ),
         needs=("datanode", "kafka", "mlflow"),
