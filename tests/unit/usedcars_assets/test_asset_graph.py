@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -113,18 +114,19 @@ def test_loading_the_code_location_loads_none_of_the_heavy_libraries() -> None:
 
 def test_dagster_finds_the_code_location_by_the_workspace_and_dg_by_the_project() -> None:
     """Both commands take what they load from the folder they are called in."""
-    repository = Path(__file__).parents[3]
-    commands = ["dagster", "definitions", "validate"], ["dg", "list", "defs", "--json"]
-    started = [
-        subprocess.Popen(
+
+    def call(command: str) -> "subprocess.CompletedProcess[str]":
+        name, *arguments = command.split()
+        return subprocess.run(
             [str(Path(sys.executable).with_name(name)), *arguments],
-            cwd=repository,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            cwd=Path(__file__).parents[3],
+            capture_output=True,
             text=True,
+            check=True,
+            timeout=120,
         )
-        for name, *arguments in commands
-    ]
-    (validated, told), (listed, wrong) = (process.communicate(timeout=120) for process in started)
-    assert "Validation successful for code location usedcars" in validated + told
-    assert {asset["asset_key"] for asset in json.loads(listed)["assets"]} == set(picture()["assets"]), wrong
+
+    with ThreadPoolExecutor() as threads:
+        validated, listed = threads.map(call, ("dagster definitions validate", "dg list defs --json"))
+    assert "Validation successful for code location usedcars" in validated.stdout + validated.stderr
+    assert {asset["asset_key"] for asset in json.loads(listed.stdout)["assets"]} == set(picture()["assets"])
