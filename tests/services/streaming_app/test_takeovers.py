@@ -15,7 +15,7 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from local_platform.platform import statuses
+from local_platform.supervisor import Supervisor
 from streaming_app.generation_rule import GenerationRule
 
 pytestmark = pytest.mark.services
@@ -195,7 +195,7 @@ def test_kill_9_of_the_broker_loses_no_request_and_answers_none_twice(pair: Pair
     pair.complete()
     with pair.room.load(RATE) as sent:
         time.sleep(2)
-        broker = next(status for status in statuses(platform.settings) if status.name == "kafka")
+        broker = Supervisor(platform.settings).states()["kafka"]
         os.kill(broker.pid, signal.SIGKILL)  # Supervisor starts it anew
         time.sleep(10)
         for process in pair.processes.values():
