@@ -70,7 +70,7 @@ def dagster_services(
     code = Service(
         name="dagster-code",
         command=(
-            *(sys.executable, "-m", "dagster", "code-server", "start", "--socket", str(settings.code_socket)),
+            *(sys.executable, "-m", "dagster", "api", "grpc", "--socket", str(settings.code_socket)),
             *("--module-name", "usedcars_assets.definitions", "--location-name", _CODE_LOCATION),
             "--use-python-environment-entry-point",
         ),

@@ -22,8 +22,9 @@ import pytest
 import requests
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from local_platform.platform import ServiceStatus, bring_up, statuses, take_down
+from local_platform.platform import bring_up, take_down
 from local_platform.settings import PlatformSettings
+from local_platform.supervisor import ProgramState, Supervisor
 from simulation.asking import read_questions
 from tests.answered import each_is_answered_once
 from tests.dagster_api import FINISHED, DagsterGraphQL, Run
@@ -59,8 +60,8 @@ class World:
     def test_part(self) -> Path:
         return self.folder / "parts" / "test.csv"
 
-    def service(self, name: str) -> ServiceStatus:
-        return next(status for status in statuses(self.settings) if status.name == name)
+    def service(self, name: str) -> ProgramState:
+        return Supervisor(self.settings).states()[name]
 
     def simulation(self, *arguments: str) -> None:
         subprocess.run([SIMULATION, *arguments], env=self.environment, check=True)
