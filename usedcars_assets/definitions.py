@@ -9,6 +9,7 @@ from usedcars_assets.ingestion.batches import raw_listings
 from usedcars_assets.ingestion.cleaned_listings import cleaned_listings
 from usedcars_assets.ingestion.sensor import incoming_batches
 from usedcars_assets.jobs import comparison, nightly_retraining, retraining, training
+from usedcars_assets.registry.model_card import model_card
 from usedcars_assets.registry.registered_model import registered_model
 from usedcars_assets.registry.sensors import lost_mlflow_runs
 from usedcars_assets.registry.training_export import training_export
@@ -33,6 +34,7 @@ defs = Definitions(
         stacked_model,
         registered_model,
         training_export,
+        model_card,
         serving_rollout,
         promotion_ledger,
         live_metrics,

@@ -144,6 +144,14 @@ class TrainingExport(_Reference):
     test: Mapping[str, MetricValues]  # by member and of the stack
 
 
+class ModelCard(_Reference):
+    """What is known of a version, for people; an artefact of its training's MLflow run."""
+
+    kind: Literal["model_card"] = "model_card"
+    version: str
+    mlflow_run_id: str
+
+
 class Rollout(_Reference):
     """A version in service."""
 
@@ -161,6 +169,7 @@ Reference = Annotated[
     | StackedModel
     | RegisteredVersion
     | TrainingExport
+    | ModelCard
     | Rollout,
     Field(discriminator="kind"),
 ]

@@ -2,13 +2,16 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from pyspark.sql import DataFrame
+
+    from usedcars_assets.pipeline.error_slices import SliceErrors
 
 PREDICTED_AGAINST_TRUE = "predicted_against_true.png"
 _PLOTTED_ROWS = 5000
@@ -16,11 +19,7 @@ _PLOTTED_ROWS = 5000
 
 def predicted_against_true(true: Sequence[float], predicted: Sequence[float], title: str) -> bytes:
     """A PNG of predicted against true price in USD, both axes logarithmic."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6, 4.2), dpi=90, layout="constrained")  # not pyplot: it is not thread-safe
-    FigureCanvasAgg(figure)
+    figure = _figure(4.6, 4.2)
     axes = figure.add_subplot()
     low = max(min(*true, *predicted), 1.0)
     high = max(*true, *predicted)
@@ -28,9 +27,7 @@ def predicted_against_true(true: Sequence[float], predicted: Sequence[float], ti
     axes.hexbin(true, shown, gridsize=60, xscale="log", yscale="log", bins="log", cmap="viridis", mincnt=1)
     axes.plot([low, high], [low, high], color="black", linewidth=0.8)
     axes.set(xlabel="true price (USD)", ylabel="predicted price (USD)", title=title)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return _png(figure)
 
 
 def plot_of(predictions: "DataFrame") -> bytes:
@@ -38,6 +35,42 @@ def plot_of(predictions: "DataFrame") -> bytes:
     sample = predictions.orderBy("listing_id").select("price", "prediction").limit(_PLOTTED_ROWS).collect()
     true, predicted = [row.price for row in sample], [row.prediction for row in sample]
     return predicted_against_true(true, predicted, f"{len(sample):,} test rows")
+
+
+def residuals_by_slice(errors: "Mapping[str, Sequence[SliceErrors]]") -> bytes:
+    """A PNG: of each slice's values the median relative residual, and the range of the middle 80 %."""
+    heights = [len(values) + 1.5 for values in errors.values()]
+    figure = _figure(6.4, max(3.0, 0.24 * sum(heights)))
+    panels = figure.subplots(len(errors), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+    for axes, (name, values) in zip(panels, errors.items(), strict=True):
+        places = np.arange(len(values))
+        low, median, high = (
+            np.array([100 * getattr(value, quantile) for value in values])
+            for quantile in ("tenth", "median", "ninetieth")
+        )
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.hlines(places, low, high, color="tab:blue", linewidth=3, alpha=0.5)
+        axes.plot(median, places, "o", color="tab:blue", markersize=4)
+        axes.set_yticks(places, [f"{value.value} ({value.metrics.rows:,})" for value in values], fontsize=7)
+        axes.set_title(name, fontsize=8, loc="left")
+        axes.invert_yaxis()
+    panels[-1].set_xlabel("predicted above true price (%): median, and middle 80 % of the rows")
+    return _png(figure)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=90, layout="constrained")  # pyplot is not thread-safe
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _png(figure: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def as_markdown_image(png: bytes, alternative: str) -> str:

@@ -1,8 +1,10 @@
 """A small training through the real assets: what is registered, logged, exported, and then reproduced."""
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -29,6 +31,7 @@ from usedcars_assets.features.tables import feature_tables
 from usedcars_assets.ingestion.cleaned_listings import cleaned_listings
 from usedcars_assets.ingestion.trained import read_trained
 from usedcars_assets.registry.lost_runs import end_lost_runs
+from usedcars_assets.registry.model_card import model_card
 from usedcars_assets.registry.registered_model import registered_model
 from usedcars_assets.registry.sensors import lost_mlflow_runs
 from usedcars_assets.registry.training_export import training_export
@@ -48,7 +51,7 @@ MEMBERS = ["gradient_boosting", "elastic_net", "random_forest"]
 FOLDS = 2
 ASSETS = [
     *(cleaned_listings, feature_tables, feature_checks, *MEMBER_ASSETS, stacked_model, model_checks),
-    *(registered_model, training_export),
+    *(registered_model, training_export, model_card),
 ]
 
 
@@ -215,6 +218,27 @@ def test_what_was_learnt_is_recorded_for_the_sensor_with_what_the_window_left_ou
     assert record is not None
     assert set(record.fingerprints) == {"learnt", "left-out"}
     assert record.model_version == training.output("registered_model")["version"]
+
+
+def test_the_version_has_a_card_that_tells_its_errors_and_where_they_are_large(
+    training: SmallTraining,
+) -> None:
+    record = training.output("model_card")
+    run_id = record["mlflow_run_id"]
+    assert run_id == training.output("train_features")["training"]["mlflow_run_id"]
+    artifacts = {file.path for file in training.client.list_artifacts(run_id)}
+    assert {"model_card.md", "model_card.html"} <= artifacts
+    card = Path(training.client.download_artifacts(run_id, "model_card.md")).read_text()
+    assert card.startswith(f"# {MODEL}, version {record['version']}\n")
+    test = training.output("stacked_model")["test"]
+    assert f"| stacked_model | {test['rows']:,.0f} | {test['rmse']:,.0f} |" in card
+    errors, importance = (
+        json.loads(Path(training.client.download_artifacts(run_id, name)).read_text())
+        for name in ("errors_by_slice.json", "permutation_importance.json")
+    )
+    assert importance["make, model and trim"]["rmse"] > importance["nothing"]["rmse"]
+    for bands in ("price (USD)", "age"):
+        assert sum(one["metrics"]["rows"] for one in errors[bands]) == test["rows"]
 
 
 def test_registering_once_more_does_not_mix_the_files_of_two_versions(
