@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
-from usedcars_assets.pipeline.evaluation import Metrics, metrics_by_slice
+from usedcars_assets.pipeline.evaluation import Metrics, metric_columns, metrics_of
 
 UNKNOWN = "not known"
 # A category with fewer rows says little.
@@ -60,16 +59,11 @@ def errors_by_slice(rows: DataFrame) -> dict[str, list[SliceErrors]]:
     ]
     sliced = rows.select("price", "prediction", sf.explode(sf.array(*slices)).alias("slice"))
     residual = (sf.col("prediction") - sf.col("price")) / sf.col("price")
-    quantiles = {
-        row["slice"]: row.quantiles
-        for row in sliced.groupBy("slice")
-        .agg(sf.percentile(residual, sf.array(*map(sf.lit, (0.1, 0.5, 0.9)))).alias("quantiles"))
-        .collect()
-    }
+    quantiles = sf.percentile(residual, sf.array(*map(sf.lit, (0.1, 0.5, 0.9)))).alias("quantiles")
     found: dict[str, list[SliceErrors]] = {name: [] for name in SLICES}
-    for group, metrics in metrics_by_slice(sliced, "slice").items():
-        name, value = cast("Row", group)
-        found[name].append(SliceErrors(value, metrics, *quantiles[group]))
+    for group in sliced.groupBy("slice").agg(*metric_columns("prediction"), quantiles).collect():
+        errors = SliceErrors(group["slice"].value, metrics_of(group.asDict()), *group.quantiles)
+        found[group["slice"].name].append(errors)
     return {name: _shown(errors) for name, errors in found.items()}
 
 

@@ -24,16 +24,16 @@ METRIC_NAMES = ("rmse", "mae", "mape", "r2", "median_absolute_error")
 
 def evaluate(predictions: DataFrame, prediction: str | Column = "prediction") -> Metrics:
     """Metrics over all rows, in one Spark job. predictions: `price` and the predicted price, both in USD."""
-    return _metrics(predictions.agg(*_aggregates(prediction)).collect()[0].asDict())
+    return metrics_of(predictions.agg(*metric_columns(prediction)).collect()[0].asDict())
 
 
 def metrics_by_slice(
     predictions: DataFrame, column: str, prediction: str | Column = "prediction"
 ) -> dict[object, Metrics]:
     """Metrics for each value of a column, such as make_name or fold, in one Spark job, by that value."""
-    groups = predictions.groupBy(column).agg(*_aggregates(prediction)).collect()
+    groups = predictions.groupBy(column).agg(*metric_columns(prediction)).collect()
     return {
-        group[column]: _metrics(group.asDict())
+        group[column]: metrics_of(group.asDict())
         for group in sorted(groups, key=lambda group: (group[column] is None, group[column]))
     }
 
@@ -47,7 +47,8 @@ def mean_and_deviation(metrics: list[Metrics]) -> tuple[dict[str, float], dict[s
     )
 
 
-def _aggregates(prediction: str | Column) -> list[Column]:
+def metric_columns(prediction: str | Column) -> list[Column]:
+    """What to aggregate of rows for `metrics_of`."""
     price = sf.col("price")
     error = (sf.col(prediction) if isinstance(prediction, str) else prediction) - price
     return [
@@ -61,7 +62,8 @@ def _aggregates(prediction: str | Column) -> list[Column]:
     ]
 
 
-def _metrics(row: dict[str, float | None]) -> Metrics:
+def metrics_of(row: dict[str, float | None]) -> Metrics:
+    """The metrics of the aggregated `metric_columns`."""
     unexplained = row["unexplained"]
     return Metrics(
         rows=int(row["rows"] or 0),
