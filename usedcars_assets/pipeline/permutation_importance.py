@@ -54,20 +54,14 @@ def permutation_importance(artefact: PipelineModel, rows: DataFrame) -> dict[str
     """
     columns = sorted({column for group in GROUPS.values() for column in group})
     by_chance = sf.xxhash64("listing_id"), sf.col("listing_id")
-    sample = (
-        rows.select("listing_id", "price_usd", *columns)
-        .orderBy(*by_chance)
-        .limit(MOST_ROWS)
-        .withColumn("place", sf.row_number().over(Window.orderBy(*by_chance)))
-        .localCheckpoint()
-    )
-    next_one = sample.select(
-        (sf.when(sf.col("place") > 1, sf.col("place") - 1).otherwise(sample.count())).alias("place"),
-        sf.struct(*columns).alias("next"),
-    )
     group_of = {column: name for name, group in GROUPS.items() for column in group}
+    in_order = Window.orderBy(*by_chance)
+    of_row = sf.struct(*columns)
     shuffled = (
-        sample.join(next_one, "place")
+        rows.orderBy(*by_chance)
+        .limit(MOST_ROWS)
+        # Behind the last row comes the first.
+        .withColumn("next", sf.coalesce(sf.lead(of_row).over(in_order), sf.first(of_row).over(in_order)))
         .withColumn("shuffled", sf.explode(sf.array(*map(sf.lit, GROUPS))))
         .select(
             "price_usd",
