@@ -15,7 +15,7 @@ from usedcars_assets.references import ModelCard, StackedModel, TrainingExport
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.resources.spark import SharedSpark
-from usedcars_assets.training.plots import as_markdown_image, plot_of, residuals_by_slice
+from usedcars_assets.training.plots import PREDICTED_AGAINST_TRUE, as_markdown_image, residuals_by_slice
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CARD_MARKDOWN, CARD_HTML = "model_card.md", "model_card.html"
 ERRORS_BY_SLICE, IMPORTANCE = "errors_by_slice.json", "permutation_importance.json"
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+<html lang="en"><head><meta charset="utf-8"><title>Model card</title><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 th, td {{ border-bottom: 1px solid #ddd; padding: .2rem .8rem .2rem 0; text-align: left; }}
@@ -58,7 +58,7 @@ def model_card(
     from usedcars_assets.pipeline.error_slices import errors_by_slice
     from usedcars_assets.pipeline.permutation_importance import permutation_importance
     from usedcars_assets.pipeline.tables import load_pipeline, read_table
-    from usedcars_assets.registry.tracking import log_file
+    from usedcars_assets.registry.tracking import log_file, read_file
 
     started = time.monotonic()
     run_id = stacked_model.training.mlflow_run_id
@@ -70,7 +70,6 @@ def model_card(
             artefact = load_pipeline(lake.uri(f"{stacked_model.path}/artefact"))
             importance = permutation_importance(artefact, rows.where("split = 'test'"))
             data = _data(rows)
-            plot = plot_of(predictions)
         client, experiment_id = mlflow.client(), mlflow.experiment_id()
         card = card_markdown(
             stacked_model,
@@ -78,7 +77,7 @@ def model_card(
             errors,
             importance,
             data,
-            plot=plot,
+            plot=read_file(client, run_id, PREDICTED_AGAINST_TRUE),
             model=mlflow.registered_model,
             trained=client.get_run(run_id).info.start_time / 1000,
             links={
@@ -164,7 +163,7 @@ def as_html(markdown: str) -> str:
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
-    return _PAGE.format(title="Model card", body=body)
+    return _PAGE.format(body=body)
 
 
 def _data(rows: "DataFrame") -> "list[Row]":

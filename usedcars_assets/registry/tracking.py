@@ -65,6 +65,12 @@ def log_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -> 
         client.log_artifact(run_id, str(file))
 
 
+def read_file(client: "MlflowClient", run_id: str, name: str) -> bytes:
+    """The content of an artefact."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(run_id, name, folder)).read_bytes()
+
+
 def named(prefix: str, metrics: "Metrics | Mapping[str, float]") -> dict[str, float]:
     """Metrics under names as test_rmse."""
     values = metrics if isinstance(metrics, Mapping) else asdict(metrics)
