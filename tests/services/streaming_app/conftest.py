@@ -32,7 +32,7 @@ from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.feature import SQLTransformer, VectorAssembler
 from pyspark.ml.regression import LinearRegression
 from pyspark.sql import SparkSession
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_fixed
 
 PARTITIONS = 2
 PATIENCE = 240.0  # seconds; a machine that does much else at the same time starts a JVM in minutes
@@ -139,6 +139,10 @@ def served_model(registry: Registry) -> str:
     return name
 
 
+# As a probe of Kubernetes has it: one late answer of a machine that is busy is no failure, three are.
+in_time = retry(retry=retry_if_exception_type(requests.Timeout), stop=stop_after_attempt(3), reraise=True)
+
+
 @dataclass
 class Process:
     """A process of the streaming application, with its health page."""
@@ -148,8 +152,12 @@ class Process:
     log_file: Path
     children: list[psutil.Process] = field(default_factory=list)
 
+    @in_time
+    def _get(self, path: str) -> requests.Response:
+        return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=5)
+
     def health(self, check: str) -> tuple[int, str]:
-        answer = requests.get(f"http://127.0.0.1:{self.port}/health/{check}", timeout=5)
+        answer = self._get(f"/health/{check}")
         return answer.status_code, answer.text.strip()
 
     def await_model(self, version: str) -> None:
@@ -163,11 +171,11 @@ class Process:
             time.sleep(0.05)
 
     def page(self) -> dict[str, Any]:
-        page: dict[str, Any] = requests.get(f"http://127.0.0.1:{self.port}/model", timeout=5).json()
+        page: dict[str, Any] = self._get("/model").json()
         return page
 
     def metrics(self) -> str:
-        return requests.get(f"http://127.0.0.1:{self.port}/metrics", timeout=5).text
+        return self._get("/metrics").text
 
     def log(self) -> str:
         return self.log_file.read_text()
