@@ -117,6 +117,9 @@ class StackedModel(_Reference):
     test: MetricValues
     best_member: str
     best_member_test: MetricValues
+    # By the share of true prices that shall be inside: that of the test rows, median width / price.
+    interval_coverage: Mapping[float, float] = {}
+    interval_width: Mapping[float, float] = {}
     input_example: str  # a listing as JSON
     gates: Mapping[str, float]  # what it must reach to be registered
 

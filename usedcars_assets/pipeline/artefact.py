@@ -16,8 +16,9 @@ def assemble_artefact(
     """The pipeline that is registered, made of JVM stages only, so that any Spark loads and runs it.
 
     In: STRING column `listing`, a JSON object with the raw column names. Out: all columns of the input, price
-    DOUBLE (USD, null when rejected), rejection STRING (null, or the code of the first rule broken),
-    rejection_field STRING (the raw field at fault), and the intermediate columns.
+    DOUBLE (USD, null when rejected), price_low and price_high DOUBLE (USD, around 90 % of the true prices,
+    null when rejected), rejection STRING (null, or the code of the first rule broken), rejection_field STRING
+    (the raw field at fault), and the intermediate columns.
     """
     names = list(stack.weights)
     kept_inside = (f"{stack.bounds.sql(f'prediction_{name}')} AS bounded_{name}" for name in names)
@@ -25,10 +26,13 @@ def assemble_artefact(
     predictions = VectorAssembler(
         inputCols=[f"bounded_{name}" for name in names], outputCol=MEMBER_PREDICTIONS, handleInvalid="keep"
     )
-    to_usd = SQLTransformer(
-        statement="SELECT *, CASE WHEN rejection IS NULL "  # noqa: S608 (a number and constants)
-        f"THEN exp({LOG_PRICE_PREDICTION}) * {stack.smearing!r}D END AS price FROM __THIS__"
+    priced = f"exp({LOG_PRICE_PREDICTION}) * {stack.smearing!r}D"
+    low, high = stack.intervals.sql(LOG_PRICE_PREDICTION, priced)
+    in_usd = (
+        f"CASE WHEN rejection IS NULL THEN {value} END AS {name}"
+        for name, value in (("price", priced), ("price_low", low), ("price_high", high))
     )
+    to_usd = SQLTransformer(statement=f"SELECT *, {', '.join(in_usd)} FROM __THIS__")  # noqa: S608
     return PipelineModel(
         [
             cleaning_stage(),

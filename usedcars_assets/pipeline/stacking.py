@@ -21,6 +21,12 @@ from usedcars_assets.pipeline.bounds import Bounds, log_price_bounds
 from usedcars_assets.pipeline.errors import PipelineError
 from usedcars_assets.pipeline.evaluation import Metrics, evaluate, mean_and_deviation, metrics_by_slice
 from usedcars_assets.pipeline.linear_models import linear_model
+from usedcars_assets.pipeline.prediction_intervals import (
+    IntervalQuality,
+    PriceIntervals,
+    interval_quality,
+    price_intervals,
+)
 from usedcars_assets.pipeline.smearing import smearing_estimates
 
 MEMBER_PREDICTIONS = "member_predictions"
@@ -37,10 +43,11 @@ class StackResult:
     weights: of each member, none negative.
     bounds: inside which each member's prediction is kept before it is weighed.
     smearing: what to multiply exp(log price) with for the expected price.
+    intervals: around the price, from the out-of-fold residuals; interval_quality: on the test rows.
     out_of_fold_metrics: of predictions whose weights were estimated on the same rows (a few numbers from all
         training rows); cv_mean, cv_deviation: of the same over the folds; train_metrics: of what the members,
         trained on all rows, say of these; test_metrics: of rows that nothing was estimated on.
-    test_predictions: listing_id, price, prediction (USD).
+    test_predictions: listing_id, price, prediction, price_low, price_high (USD).
     best_member: the member with the least out-of-fold error; improvement: by how much of its test RMSE the
         stack is better, as a fraction, negative when it is worse.
     """
@@ -49,6 +56,8 @@ class StackResult:
     weights: dict[str, float]
     bounds: Bounds
     smearing: float
+    intervals: PriceIntervals
+    interval_quality: IntervalQuality
     out_of_fold_metrics: Metrics
     cv_mean: dict[str, float]
     cv_deviation: dict[str, float]
@@ -87,11 +96,13 @@ def train_stack(
         bounds = log_price_bounds(unseen)
         smearing = smearing_estimates(unseen, log_prices)
         prices = {name: sf.exp(log_price) * smearing[name] for name, log_price in log_prices.items()}
+        intervals = price_intervals(unseen, log_prices[_STACK])
         training_seconds = time.monotonic() - start
         of_folds = list(metrics_by_slice(unseen, "fold", prices[_STACK]).values())
         of_train = evaluate(unseen, sf.exp(stacked("in_sample")) * smearing[_STACK])
         of_unseen = {name: evaluate(unseen, price) for name, price in prices.items()}
         of_test = {name: evaluate(test, price) for name, price in prices.items()}
+        of_intervals = interval_quality(test, intervals, log_prices[_STACK], prices[_STACK])
     finally:
         unseen.unpersist()
         test.unpersist()
@@ -105,18 +116,33 @@ def train_stack(
         weights=dict(zip(names, weights.tolist(), strict=True)),
         bounds=bounds,
         smearing=smearing[_STACK],
+        intervals=intervals,
+        interval_quality=of_intervals,
         out_of_fold_metrics=of_unseen[_STACK],
         cv_mean=cv_mean,
         cv_deviation=cv_deviation,
         train_metrics=of_train,
         test_metrics=of_test[_STACK],
         member_test_metrics={name: of_test[name] for name in names},
-        test_predictions=test.select("listing_id", "price", prices[_STACK].alias("prediction")),
+        test_predictions=_with_interval(
+            test.select(
+                "listing_id",
+                "price",
+                log_prices[_STACK].alias(LOG_PRICE_PREDICTION),
+                prices[_STACK].alias("prediction"),
+            ),
+            intervals,
+        ),
         best_member=best_member,
         improvement=1.0 - of_test[_STACK].rmse / of_test[best_member].rmse,
         training_seconds=training_seconds,
         validation_seconds=time.monotonic() - start - training_seconds,
     )
+
+
+def _with_interval(predictions: DataFrame, intervals: PriceIntervals) -> DataFrame:
+    low, high = map(sf.expr, intervals.sql(LOG_PRICE_PREDICTION, "prediction"))
+    return predictions.withColumns({"price_low": low, "price_high": high}).drop(LOG_PRICE_PREDICTION)
 
 
 def _joined(

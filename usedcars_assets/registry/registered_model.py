@@ -35,7 +35,7 @@ CANDIDATE = "candidate"
     owners=OWNERS,
     tags={"layer": "models"},
     kinds={"mlflow", "spark"},
-    code_version="1",
+    code_version="2",
     retry_policy=OUTAGE_RETRIES,
 )
 def registered_model(
@@ -129,6 +129,8 @@ def model_signature() -> "ModelSignature":
         outputs=Schema(
             [
                 ColSpec(DataType.double, "price", required=False),
+                ColSpec(DataType.double, "price_low", required=False),
+                ColSpec(DataType.double, "price_high", required=False),
                 ColSpec(DataType.string, "rejection", required=False),
                 ColSpec(DataType.string, "rejection_field", required=False),
             ]

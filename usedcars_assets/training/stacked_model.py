@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from usedcars_assets.pipeline.stacking import StackResult
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 
 @defaults_from_environment("quality")
@@ -126,6 +126,8 @@ def _stack(
         test=asdict(result.test_metrics),
         best_member=result.best_member,
         best_member_test=asdict(result.member_test_metrics[result.best_member]),
+        interval_coverage=result.interval_quality.coverage,
+        interval_width=result.interval_quality.width,
         input_example=_input_example(split),
         gates=config.model_dump(),
     )
@@ -140,6 +142,7 @@ def _stack(
         "weights": MetadataValue.json(result.weights),
         "improvement_over_best_member": result.improvement,
         "best_member": result.best_member,
+        **result.interval_quality.metrics(),
         **{f"cv_{metric}": value for metric, value in result.cv_mean.items()},
         "training_seconds": result.training_seconds,
         "validation_seconds": result.validation_seconds,
@@ -186,6 +189,7 @@ def _log(
                 **named("test", result.test_metrics),
                 **over_folds(result.cv_mean, result.cv_deviation),
                 "improvement_over_best_member": result.improvement,
+                **result.interval_quality.metrics(),
                 "training_seconds": result.training_seconds,
                 "validation_seconds": result.validation_seconds,
             },
@@ -202,6 +206,7 @@ def _log(
                 for metric, value in named("test", metrics).items()
             },
             "improvement_over_best_member": result.improvement,
+            **result.interval_quality.metrics(),
         },
     )
     log_file(client, parent, PREDICTED_AGAINST_TRUE, plot)

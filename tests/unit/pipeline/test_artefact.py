@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 
 from usedcars_assets.pipeline.artefact import score_listings
+from usedcars_assets.pipeline.prediction_intervals import SERVED_LEVEL
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -28,6 +29,22 @@ def test_the_artefact_prices_every_test_row_as_the_steps_did(training: Any) -> N
     for row in scored:
         assert row.rejection is None
         assert row.price == pytest.approx(steps[row.listing_id], rel=1e-6)
+
+
+def test_the_artefact_gives_the_interval_of_the_stack_and_none_to_what_it_rejects(training: Any) -> None:
+    steps = {row.listing_id: row for row in training.stack.test_predictions.collect()}
+    listings = training.split.where("split = 'test'").select("listing_id", "listing")
+    rejected = listings.limit(1).select(sf.lit("none").alias("listing_id"), sf.lit("{}").alias("listing"))
+    scored = training.artefact.transform(listings.union(rejected)).collect()
+    assert len(scored) == len(steps) + 1
+    for row in scored:
+        if row.listing_id == "none":
+            assert (row.price, row.price_low, row.price_high) == (None, None, None)
+            continue
+        step = steps[row.listing_id]
+        assert row.price_low <= row.price <= row.price_high
+        assert (row.price_low, row.price_high) == pytest.approx((step.price_low, step.price_high), rel=1e-6)
+    assert training.stack.interval_quality.coverage[SERVED_LEVEL] > 0.7
 
 
 def test_the_artefact_prices_the_raw_rows_as_the_steps_did(
