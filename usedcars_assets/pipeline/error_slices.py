@@ -39,30 +39,51 @@ _ORDER = {label: place for bands in (PRICE_BANDS, AGE_BANDS) for place, label in
 
 @dataclass(frozen=True)
 class SliceErrors:
-    """Errors of the rows with one value: metrics, and quantiles of (predicted - true) / true price."""
+    """Errors of the rows with one value.
+
+    tenth, median, ninetieth: quantiles of (predicted - true) / true price; coverage: the share of true prices
+    inside their interval; width: the median of (high - low) / predicted price.
+    """
 
     value: str
     metrics: Metrics
     tenth: float
     median: float
     ninetieth: float
+    coverage: float
+    width: float
 
 
 def errors_by_slice(rows: DataFrame) -> dict[str, list[SliceErrors]]:
     """The errors for each value of each of SLICES.
 
-    rows: `price` and `prediction` in USD, and the cleaned columns. Bands come in their order; of the other
-    slices those with the most rows, at most MOST_VALUES of at least LEAST_ROWS rows each.
+    rows: `price`, `prediction`, `price_low` and `price_high` in USD, and the cleaned columns. Bands come in
+    their order; of the other slices those with the most rows, at most MOST_VALUES of at least LEAST_ROWS rows
+    each.
     """
     slices = [
         sf.struct(sf.lit(name).alias("name"), sf.expr(value).alias("value")) for name, value in SLICES.items()
     ]
-    sliced = rows.select("price", "prediction", sf.explode(sf.array(*slices)).alias("slice"))
+    sliced = rows.select(
+        "price", "prediction", "price_low", "price_high", sf.explode(sf.array(*slices)).alias("slice")
+    )
     residual = (sf.col("prediction") - sf.col("price")) / sf.col("price")
     quantiles = sf.percentile(residual, sf.array(*map(sf.lit, (0.1, 0.5, 0.9)))).alias("quantiles")
+    inside = sf.avg(sf.col("price").between(sf.col("price_low"), sf.col("price_high")).cast("double"))
+    width = sf.median((sf.col("price_high") - sf.col("price_low")) / sf.col("prediction"))
+    wanted = (*metric_columns("prediction"), quantiles, inside.alias("coverage"), width.alias("width"))
     found: dict[str, list[SliceErrors]] = {name: [] for name in SLICES}
-    for group in sliced.groupBy("slice").agg(*metric_columns("prediction"), quantiles).collect():
-        errors = SliceErrors(group["slice"].value, metrics_of(group.asDict()), *group.quantiles)
+    for group in sliced.groupBy("slice").agg(*wanted).collect():
+        tenth, median, ninetieth = group.quantiles
+        errors = SliceErrors(
+            value=group["slice"].value,
+            metrics=metrics_of(group.asDict()),
+            tenth=tenth,
+            median=median,
+            ninetieth=ninetieth,
+            coverage=group.coverage,
+            width=group.width,
+        )
         found[group["slice"].name].append(errors)
     return {name: _shown(errors) for name, errors in found.items()}
 

@@ -43,7 +43,7 @@ img {{ max-width: 100%; }}
     owners=OWNERS,
     tags={"layer": "models"},
     kinds={"mlflow", "markdown"},
-    code_version="1",
+    code_version="2",
     retry_policy=OUTAGE_RETRIES,
 )
 def model_card(
@@ -116,6 +116,7 @@ def card_markdown(
 
     from usedcars_assets.pipeline.error_slices import LEAST_ROWS, MOST_VALUES
     from usedcars_assets.pipeline.permutation_importance import MOST_ROWS
+    from usedcars_assets.pipeline.prediction_intervals import SERVED_LEVEL
 
     training = export.training
     # The result is Markdown; what it becomes, as_html and Dagster's UI, lets no markup of its values through.
@@ -144,6 +145,17 @@ def card_markdown(
         ),
         errors=table_markdown([{"model": name, **_metrics(test)} for name, test in export.test.items()]),
         comparison=_comparison(stacked),
+        intervals=table_markdown(
+            [
+                {
+                    "meant to hold": f"{level:.0%}",
+                    "holds": f"{coverage:.1%}",
+                    "width": f"{stacked.interval_width[level]:.0%}",
+                }
+                for level, coverage in stacked.interval_coverage.items()
+            ]
+        ),
+        served_level=f"{SERVED_LEVEL:.0%}",
         plot=as_markdown_image(plot, "predicted against listed price"),
         slices={
             name: table_markdown([_slice_row(name, one) for one in found]) for name, found in errors.items()
@@ -235,4 +247,6 @@ def _slice_row(name: str, errors: "SliceErrors") -> dict[str, str]:
         "bias": f"{errors.median:+.1%}",
         "from": f"{errors.tenth:+.1%}",
         "to": f"{errors.ninetieth:+.1%}",
+        "inside": f"{errors.coverage:.1%}",
+        "width": f"{errors.width:.0%}",
     }

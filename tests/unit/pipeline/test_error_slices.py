@@ -20,7 +20,9 @@ SCHEMA = (
 
 
 def rows_of(spark: SparkSession, rows: list[tuple[object, ...]]) -> DataFrame:
-    return spark.createDataFrame(rows, SCHEMA)  # type: ignore[type-var]
+    """Rows without the ends of their intervals, which are a tenth below and above the prediction."""
+    priced = spark.createDataFrame(rows, SCHEMA)  # type: ignore[type-var]
+    return priced.selectExpr("*", "0.9D * prediction AS price_low", "1.1D * prediction AS price_high")
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,8 @@ def test_each_row_counts_once_in_each_slice_and_what_is_missing_is_a_value_of_it
     ford, other = found["make"]
     assert (ford.median, other.median) == (pytest.approx(0.1), pytest.approx(-0.1))
     assert (ford.metrics.mae, other.metrics.rows) == (1_000, 5)
+    assert (ford.coverage, other.coverage) == (1, 0)
+    assert (ford.width, other.width) == (pytest.approx(0.2), pytest.approx(0.2))
 
 
 def test_of_many_makes_the_most_frequent_are_shown_and_none_of_few_rows(spark: SparkSession) -> None:

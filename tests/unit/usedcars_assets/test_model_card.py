@@ -41,6 +41,8 @@ def card(make: str = "Ford", best: dict[str, float] = WORSE) -> str:
         test=METRICS,
         best_member="gradient_boosting",
         best_member_test=best,
+        interval_coverage={0.5: 0.512, 0.9: 0.897},
+        interval_width={0.5: 0.14, 0.9: 0.38},
         input_example="{}",
         gates={},
     )
@@ -54,7 +56,7 @@ def card(make: str = "Ford", best: dict[str, float] = WORSE) -> str:
         test={"stacked_model": METRICS, "gradient_boosting": best},
     )
     metrics = Metrics(**METRICS)  # type: ignore[arg-type]
-    errors = {"make": [SliceErrors(make, replace(metrics, rows=12), -0.12, 0.01, 0.2)]}
+    errors = {"make": [SliceErrors(make, replace(metrics, rows=12), -0.12, 0.01, 0.2, 0.875, 0.41)]}
     importance = {"nothing": metrics, "mileage": replace(metrics, rmse=5436.4)}
     data = [
         Row(
@@ -80,7 +82,11 @@ def test_the_card_tells_version_data_members_errors_and_where_they_are_large() -
     assert "| train | 510 | 2020-01-02 | not known | 19,000 | 30 |" in text
     assert "| gradient_boosting | 0.900 | max_depth 7 |" in text
     assert "| stacked_model | 90 | 2,718 | 1,859 | 0.090 | 0.960 | 1,200 |" in text
-    assert "| Ford | 12 | 2,718 | 1,859 | 0.090 | 0.960 | 1,200 | +1.0% | -12.0% | +20.0% |" in text
+    assert (
+        "| Ford | 12 | 2,718 | 1,859 | 0.090 | 0.960 | 1,200 | +1.0% | -12.0% | +20.0% | 87.5% | 41% |"
+        in text
+    )
+    assert "| 50% | 51.2% | 14% |\n| 90% | 89.7% | 38% |" in text
     assert "| mileage | 5,436 | 2.00 |\n| nothing | 2,718 | 1.00 |" in text
     assert text.count("data:image/png;base64,") == 2
 
@@ -95,5 +101,5 @@ def test_markup_in_a_make_stays_text_on_the_page() -> None:
     page = as_html(card(make='<script>alert("1")</script>'))
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
-    assert page.count("<table>") == 5
+    assert page.count("<table>") == 6
     assert page.count('<img src="data:image/png;base64,') == 2
