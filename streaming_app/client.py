@@ -4,9 +4,10 @@
         answer = client.price({"make_name": "Honda", "year": 2017, ...})
         client.set_price(answer["request_id"], 15_900.0)
 
-An answer is a dictionary: `type` is `price` (with `price` in USD) or `rejection` (with `reason` and `field`);
-both carry request_id, model_version, generation, source_partition and source_offset, requested_at (what the
-request says), received_at (the time of its Kafka record) and answered_at.
+An answer is a dictionary: `type` is `price` (with `price`, `price_low` and `price_high` in USD: the true
+price lies between the last two in nine of ten cases; null when the model tells none) or `rejection` (with
+`reason` and `field`); both carry request_id, model_version, generation, source_partition and source_offset,
+requested_at (what the request says), received_at (the time of its Kafka record) and answered_at.
 What a serving process that was frozen wrote behind its successor's answers is left out.
 """
 

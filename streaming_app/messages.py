@@ -13,6 +13,8 @@ the model; the first reason found is the answer's:
     no_price            the model gave neither a finite positive price nor a reason
 """
 
+from collections.abc import Sequence
+
 from pyspark.ml import PipelineModel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
@@ -140,8 +142,9 @@ def requests_to_answer(messages: DataFrame, max_bytes: int) -> DataFrame:
 def answers(requests: DataFrame, model: PipelineModel, model_version: str, generation: int) -> DataFrame:
     """Let the model answer `requests`: the columns key, value (JSON text) and partition of the answer.
 
-    The partition is the request's, so that each output partition is a prefix of what was asked. Of two
-    answers to one request, which only a process that was frozen can give, the higher generation counts.
+    A price comes with the ends of its interval, null when the model gives none. The partition is the
+    request's, so that each output partition is a prefix of what was asked. Of two answers to one request,
+    which only a process that was frozen can give, the higher generation counts.
     """
     request = sf.col("request")
     price = sf.col("price")
@@ -179,16 +182,31 @@ def answers(requests: DataFrame, model: PipelineModel, model_version: str, gener
         sf.col("field"),
         *origin,
     )
-    answer = sf.struct(sf.lit("price").alias("type"), request_id, price, *origin)
+    interval = (sf.col("price_low"), sf.col("price_high"))
+    answer = sf.struct(sf.lit("price").alias("type"), request_id, price, *interval, *origin)
     keep_nulls = {"ignoreNullFields": "false"}
-    return (
-        model.transform(requests)
-        .select("request", "price", reason.alias("reason"), field.alias("field"))
-        .select(
-            request_id.alias("key"),
-            sf.when(sf.col("reason").isNull(), sf.to_json(answer, keep_nulls))
-            .otherwise(sf.to_json(rejection, keep_nulls))
-            .alias("value"),
-            request["source_partition"].alias("partition"),
-        )
+    priced_requests = model.transform(requests)
+    return priced_requests.select(
+        "request",
+        "price",
+        *_interval(priced_requests.columns),
+        reason.alias("reason"),
+        field.alias("field"),
+    ).select(
+        request_id.alias("key"),
+        sf.when(sf.col("reason").isNull(), sf.to_json(answer, keep_nulls))
+        .otherwise(sf.to_json(rejection, keep_nulls))
+        .alias("value"),
+        request["source_partition"].alias("partition"),
     )
+
+
+def _interval(given: Sequence[str]) -> list[Column]:
+    """The ends of the price's interval, where a model gives one that the price lies in."""
+    ends = ("price_low", "price_high")
+    if not set(ends) <= set(given):
+        return [sf.lit(None).cast("double").alias(end) for end in ends]
+    low, high = (sf.col(end).try_cast("double") for end in ends)
+    # NaN is larger than every number in Spark.
+    sound = (low > 0) & (low <= sf.col("price")) & (high >= sf.col("price")) & (high < sf.lit(float("inf")))
+    return [sf.when(sound, value).alias(end) for value, end in zip((low, high), ends, strict=True)]

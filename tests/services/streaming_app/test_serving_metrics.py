@@ -87,6 +87,8 @@ def test_however_fast_answers_come_a_bounded_number_is_read_and_the_rest_is_coun
         "type": "price",
         "request_id": "0b9f7c1e-6f0d-4a55-9d0b-2f5f6d1f6a11",
         "price": 20_170.0,
+        "price_low": 17_000.0,
+        "price_high": 24_000.0,
         "model_version": "7",
         "generation": 12,
         "source_partition": 1,

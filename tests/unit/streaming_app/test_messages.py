@@ -138,6 +138,8 @@ def test_a_price_request_is_answered_with_the_price_of_the_model(
         "type": "price",
         "request_id": "a",
         "price": 20_170.0,
+        "price_low": None,
+        "price_high": None,
         "model_version": "7",
         "generation": 12,
         "source_partition": 1,
@@ -145,6 +147,31 @@ def test_a_price_request_is_answered_with_the_price_of_the_model(
         "requested_at": "2026-01-01T00:00:00.500Z",
         "received_at": "2026-01-01T00:00:00.000Z",
     }
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "told"),
+    [
+        ("0.9D * price", "1.2D * price", (18_153.0, 24_204.0)),
+        ("price", "price", (20_170.0, 20_170.0)),
+        ("CAST(NULL AS DOUBLE)", "1.2D * price", (None, None)),
+        ("0.9D * price", "CAST('NaN' AS DOUBLE)", (None, None)),
+        ("0.9D * price", "CAST('Infinity' AS DOUBLE)", (None, None)),
+        ("-1D", "1.2D * price", (None, None)),
+        ("1.1D * price", "1.2D * price", (None, None)),
+        ("0.8D * price", "0.9D * price", (None, None)),
+        ("'cheap'", "'dear'", (None, None)),
+    ],
+)
+def test_a_price_comes_with_its_interval_where_the_model_gives_one_that_holds_the_price(
+    spark: SparkSession, model: PipelineModel, low: str, high: str, told: tuple[float | None, float | None]
+) -> None:
+    statement = f"SELECT *, {low} AS price_low, {high} AS price_high FROM __THIS__"  # noqa: S608
+    with_interval = PipelineModel([*model.stages, SQLTransformer(statement=statement)])
+    priced, rejected = answered(spark, with_interval, [request(), request(listing={})])
+    assert (priced["price"], priced["type"]) == (20_170.0, "price")
+    assert (priced["price_low"], priced["price_high"]) == (pytest.approx(told[0]), pytest.approx(told[1]))
+    assert (rejected["type"], "price_low" in rejected) == ("rejection", False)
 
 
 @pytest.mark.parametrize("at", ["soon", "", "+294247-01-01T00:00:00Z", 5, None, {"a": 1}, "12:00", "10000"])
