@@ -106,11 +106,15 @@ def test_a_file_without_listings_is_told(tmp_path: Path) -> None:
             read_questions(tmp_path / "raw.csv", 5)
 
 
+def priced_at(price: float) -> dict[str, object]:
+    return {"type": "price", "price": price, "price_low": None, "price_high": None}
+
+
 def test_the_summary_counts_every_question_once() -> None:
     priced = [
-        Question("a", {}, 100.0, 1.0, {"type": "price", "price": 110.0}, 1.1, 1),
-        Question("b", {}, 200.0, 1.0, {"type": "price", "price": 150.0}, 1.3, 2),
-        Question("c", {}, None, 1.0, {"type": "price", "price": 5.0}, 1.2, 1),
+        Question("a", {}, 100.0, 1.0, {**priced_at(110.0), "price_low": 90.0, "price_high": 120.0}, 1.1, 1),
+        Question("b", {}, 200.0, 1.0, {**priced_at(150.0), "price_low": 140.0, "price_high": 160.0}, 1.3, 2),
+        Question("c", {}, None, 1.0, priced_at(5.0), 1.2, 1),
     ]
     rejected = [Question("d", {}, 1.0, 1.0, {"type": "rejection", "reason": "missing_year"}, 1.2, 1)]
     summary = summarise(Conversation([*priced, *rejected, Question("e", {}, 1.0, 1.0)]))
@@ -123,6 +127,7 @@ def test_the_summary_counts_every_question_once() -> None:
     assert summary["rejected"] == {"missing_year": 1}
     assert summary["mae"] == pytest.approx(30)
     assert summary["mape"] == pytest.approx(0.175)
+    assert summary["inside_interval"] == 0.5
     assert summary["latency_median_seconds"] == pytest.approx(0.2)
     assert summary["latency_p99_seconds"] == pytest.approx(0.3)
 
@@ -130,3 +135,4 @@ def test_the_summary_counts_every_question_once() -> None:
 def test_a_summary_of_no_answers_tells_nothing() -> None:
     summary = summarise(Conversation([Question("a", {}, 1.0, 1.0)]))
     assert (summary["mae"], summary["latency_p99_seconds"], summary["unanswered"]) == (None, None, 1)
+    assert summary["inside_interval"] is None
