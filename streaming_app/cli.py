@@ -103,7 +103,8 @@ def _line(figures: dict[str, Any]) -> str:
     return (
         f"{figures['window_start']} to {figures['window_end']}  version {figures['model_version']:>4}  "
         f"{figures['count']:>6} prices  MAE {number('mae', ',.0f'):>7}  RMSE {number('rmse', ',.0f'):>7}  "
-        f"MAPE {number('mape', '.1%'):>6}  bias {number('bias', '+,.0f'):>7}  R2 {number('r2', '.3f'):>6}"
+        f"MAPE {number('mape', '.1%'):>6}  bias {number('bias', '+,.0f'):>7}  R2 {number('r2', '.3f'):>6}  "
+        f"in interval {number('interval_coverage', '.1%'):>6}"
     )
 
 

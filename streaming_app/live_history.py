@@ -39,6 +39,7 @@ class Point:
     mape: float
     bias: float
     rmse: float
+    coverage: float | None  # the share of the prices inside their intervals
     window: timedelta
 
 
@@ -78,11 +79,13 @@ def read_point(value: bytes | None) -> tuple[str, Point] | None:
         start, end, updated = (
             datetime.fromisoformat(figures[name]) for name in ("window_start", "window_end", "updated_at")
         )
+        coverage = figures.get("interval_coverage")
         return str(figures["window_start"]), Point(
             version=str(figures["model_version"]),
             at=min(end, updated),
             count=int(figures["count"]),
             **{name: float(figures[name]) for name in ("mae", "mape", "bias", "rmse")},
+            coverage=None if coverage is None else float(coverage),
             window=end - start,
         )
     except (ValueError, TypeError, KeyError):

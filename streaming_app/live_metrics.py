@@ -40,6 +40,7 @@ _FIGURES = {
     "bias": "mean of answered minus set price, USD",
     "median_absolute_error": "median absolute error, USD",
     "r2": "share of the variance of the set prices that the answers explain",
+    "interval_coverage": "share of the prices that lie in the interval that was answered",
     "priced_share": "share of the window's answered requests that have got a price so far",
     "delay_mean": "mean time from the answer to the price, seconds",
     "delay_p50": "median time from the answer to the price, seconds",

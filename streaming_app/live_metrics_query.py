@@ -19,6 +19,8 @@ _OF_ALL = ("behind_watermark", "duplicates", "contradictory", "orphans")
 _ACCOUNTS = (*OUTCOMES, "requests", "requests_priced")
 # The window of the totals: it is never late for anything, and never over.
 _ALWAYS = "named_struct('start', TIMESTAMP '1970-01-01', 'end', TIMESTAMP '9999-01-01')"
+# Named anew when the state changes: what a former release has left can't be gone on with.
+_STATE = "figures-2"
 # What Spark marks an event time with, here once more where an expression has hidden it: without the mark no
 # window would ever be over, and the state would grow for ever.
 _EVENT_TIME = {"spark.watermarkDelayMs": 0}
@@ -31,7 +33,8 @@ def live_metrics(moves: DataFrame, settings: LiveMetricsSettings) -> DataFrame:
     to those of the answer. Of the windows that hold the last event only the one that ends first is kept, the
     figures of a whole window's length. Versions together are the version `all`, and only there is what is
     known of no answer. Columns: window_start and window_end (null over all time), model_version, count,
-    mae, rmse, bias and median_absolute_error (USD), mape (a fraction), r2; delay_mean, delay_p50, delay_p90
+    mae, rmse, bias and median_absolute_error (USD), mape (a fraction), r2; interval_coverage (the share of
+    the prices inside the interval that was answered, null without any); delay_mean, delay_p50, delay_p90
     and delay_p99 (seconds from the answer to the price); late, rejected, requests, requests_priced and
     priced_share (of the requests, so far); and of `all` received, behind_watermark, duplicates,
     contradictory and orphans.
@@ -70,6 +73,7 @@ def live_metrics(moves: DataFrame, settings: LiveMetricsSettings) -> DataFrame:
             sf.avg(sf.abs(error) / sf.col("set_price")).alias("mape"),
             sf.avg(error * error).alias("mean_square"),
             sf.var_pop("set_price").alias("variance"),
+            sf.avg("inside").alias("interval_coverage"),
             sf.avg("delay").alias("delay_mean"),
             sf.percentile_approx("delay", [0.5, 0.9, 0.99], 1000).alias("delays"),
             *(_balance(account).alias(account) for account in _ACCOUNTS),
@@ -88,6 +92,7 @@ def live_metrics(moves: DataFrame, settings: LiveMetricsSettings) -> DataFrame:
             "bias",
             "median_absolute_error",
             sf.when(sf.col("variance") > 0, 1 - sf.col("mean_square") / sf.col("variance")).alias("r2"),
+            "interval_coverage",
             "late",
             "rejected",
             "requests",
@@ -154,7 +159,7 @@ def start_live_metrics(spark: SparkSession, settings: LiveMetricsSettings) -> St
         .format("kafka")
         .options(**for_spark(settings))
         .option("kafka.compression.type", "none")
-        .option("checkpointLocation", settings.checkpoint("figures"))
+        .option("checkpointLocation", settings.checkpoint(_STATE))
         .outputMode("update")
         .trigger(processingTime=settings.live_metrics_trigger)
         .start()

@@ -149,6 +149,7 @@ def _row(point: Point, in_service: str | None) -> dict[str, Any]:
         "mape": f"{point.mape:.1%}",
         "bias": _signed(point.bias),
         "rmse": _usd(point.rmse),
+        "coverage": "" if point.coverage is None else f"{point.coverage:.1%}",
         "at": f"{point.at:%H:%M:%S}",
     }
 

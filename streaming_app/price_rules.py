@@ -17,18 +17,19 @@ from streaming_app.settings import LiveMetricsSettings
 OUTCOMES = ("behind_watermark", "duplicates", "contradictory", "orphans", "in_time", "late", "rejected")
 """What becomes of a set price."""
 
+_MEASURES = ("predicted", "set_price", "delay", "inside")
 _ANSWER = (
-    "type STRING, request_id STRING, price DOUBLE, model_version STRING, generation BIGINT, "
-    "source_partition INT, source_offset BIGINT"
+    "type STRING, request_id STRING, price DOUBLE, price_low DOUBLE, price_high DOUBLE, "
+    "model_version STRING, generation BIGINT, source_partition INT, source_offset BIGINT"
 )
 
 
 def read_answers(records: DataFrame) -> DataFrame:
     """Read the answers of raw Kafka records.
 
-    Columns: type, request_id, predicted (USD, null for a rejection), model_version, generation,
-    source_partition, source_offset, answer_partition, answer_offset, answered_at (of the Kafka record: the
-    brokers bound how wrong it can be).
+    Columns: type, request_id, predicted (USD, null for a rejection), price_low and price_high (USD, null
+    where the model gave no interval), model_version, generation, source_partition, source_offset,
+    answer_partition, answer_offset, answered_at (of the Kafka record: the brokers bound how wrong it can be).
     """
     answer = sf.from_json(sf.col("value").cast("string"), _ANSWER)
     return (
@@ -51,7 +52,8 @@ def moves(
 
     Both have watermarks. Columns: at (event time with a watermark), model_version (null where no answer is
     known), out_of and into (OUTCOMES; also into requests, those answered with a price, and requests_priced,
-    those whose price came in time), and of a price in time predicted, set_price (USD) and delay (seconds).
+    those whose price came in time), and of a price in time predicted, set_price (USD), delay (seconds) and
+    inside (1 or 0: whether it lies in the interval that was answered; null without one).
     """
     received = prices.select(
         sf.col("priced_at").alias("at"),
@@ -111,6 +113,7 @@ def _answered(
     )
     in_time = sf.col("outcome") == "in_time"
     delay = sf.greatest(sf.lit(0.0), (sf.unix_micros("priced_at") - sf.col("answered_micros")) / 1e6)
+    inside = sf.col("set_price").between(sf.col("price_low"), sf.col("price_high")).cast("double")
     of_price = sf.struct(
         sf.col("priced_at").alias("at"),
         _text("orphans").alias("out_of"),
@@ -118,6 +121,7 @@ def _answered(
         sf.when(in_time, sf.col("predicted")).alias("predicted"),
         sf.when(in_time, sf.col("set_price")).alias("set_price"),
         sf.when(in_time, delay).alias("delay"),
+        sf.when(in_time, inside).alias("inside"),
     )
     of_request = sf.struct(
         sf.timestamp_micros("answered_micros").alias("at"),
@@ -128,7 +132,7 @@ def _answered(
     return judged.select(
         "model_version",
         sf.inline(sf.when(in_time, sf.array(of_price, of_request)).otherwise(sf.array(of_price))),
-    ).select("at", "model_version", "out_of", "into", "predicted", "set_price", "delay")
+    ).select("at", "model_version", "out_of", "into", *_MEASURES)
 
 
 def _step(name: str, identity: tuple[str, ...], out_of: str | None, into: str) -> Column:
@@ -141,4 +145,4 @@ def _text(value: str | None) -> Column:
 
 
 def _nothing_measured() -> list[Column]:
-    return [sf.lit(None).cast("double").alias(measure) for measure in ("predicted", "set_price", "delay")]
+    return [sf.lit(None).cast("double").alias(measure) for measure in _MEASURES]

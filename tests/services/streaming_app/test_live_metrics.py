@@ -18,11 +18,20 @@ OUTCOMES = ("late", "behind_watermark", "duplicates", "contradictory", "rejected
 ERRORS = [500.0, -700.0, 300.0, 1_100.0, -2_000.0]
 
 
-def answer(request_id: str, price: float | None, version: str, offset: int = 0, generation: int = 1) -> bytes:
+def answer(
+    request_id: str,
+    price: float | None,
+    version: str,
+    offset: int = 0,
+    generation: int = 1,
+    within: float | None = None,
+) -> bytes:
+    """A price, with an interval of as many dollars on both sides, or a rejection."""
     fields = {"request_id": request_id, "model_version": version, "generation": generation}
     said = {"type": "rejection", "reason": "missing_year", "field": "year"}
     if price is not None:
-        said = {"type": "price", "price": price}
+        low, high = (None, None) if within is None else (price - within, price + within)
+        said = {"type": "price", "price": price, "price_low": low, "price_high": high}
     return json.dumps({**said, **fields, "source_partition": 0, "source_offset": offset}).encode()
 
 
@@ -75,7 +84,8 @@ def test_the_figures_are_those_of_the_prices_set_and_a_kill_9_neither_loses_nor_
     room: Any,
 ) -> None:
     true = [price - error for price, error in zip(PREDICTED, ERRORS, strict=True)]
-    write(room, room.predictions, [answer(f"a{n}", price, "1", n) for n, price in enumerate(PREDICTED)])
+    answers = [answer(f"a{n}", price, "1", n, within=1_000) for n, price in enumerate(PREDICTED)]
+    write(room, room.predictions, answers)
     write(room, room.predictions, [answer("b", 9_000.0, "2", 5), b"?", b'{"type": "rejection"}'])
     write(room, room.requests, [price_set(f"a{n}", price) for n, price in enumerate(true[:3])])
     process = start(room).await_ready()
@@ -108,8 +118,11 @@ def test_the_figures_are_those_of_the_prices_set_and_a_kill_9_neither_loses_nor_
         statistics.mean(abs(error) / price for error, price in zip(ERRORS, true, strict=True))
     )
     assert figures["r2"] == pytest.approx(1 - statistics.mean(squares) / statistics.pvariance(true))
-    assert newest(room, "2", 1)["bias"] == pytest.approx(-1_000)
-    assert newest(room, "all", 11)["count"] == 11
+    assert figures["interval_coverage"] == pytest.approx(3 / 5)
+    other = newest(room, "2", 1)
+    assert (other["bias"], other["interval_coverage"]) == (pytest.approx(-1_000), None)
+    together = newest(room, "all", 11)
+    assert (together["count"], together["interval_coverage"]) == (11, pytest.approx(3 / 5))
 
     deadline = time.monotonic() + 10
     while 'usedcars_live_count{version="all"} 11.0' not in process.metrics():

@@ -20,7 +20,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def point(version: str, minutes_ago: float, mae: float = 1_859.4, bias: float = -120) -> Point:
     at = NOW - timedelta(minutes=minutes_ago)
-    return Point(version, at, 1_412, mae, 0.083, bias, 2_718, WINDOW)
+    return Point(version, at, 1_412, mae, 0.083, bias, 2_718, 0.897, WINDOW)
 
 
 def takeover(generation: int, version: str, minutes_ago: float, instance: str = "one") -> Takeover:
@@ -45,6 +45,7 @@ def test_the_headline_is_the_error_of_the_version_that_answers_beside_that_of_it
     assert "version 1: $2,041" in page
     assert "prices are too low by" in page
     assert '<strong id="bias">$120</strong>' in page
+    assert "<td>89.7%</td>" in page
     assert "refresh" in page
 
 
@@ -130,7 +131,11 @@ def test_a_point_is_read_from_a_record_and_anything_else_is_not() -> None:
     )
     read = read_point(record)
     assert read is not None
-    assert read[1] == Point("3", NOW - timedelta(minutes=2), 2, 5.0, 0.1, -1.0, 6.0, WINDOW)
+    known = Point("3", NOW - timedelta(minutes=2), 2, 5.0, 0.1, -1.0, 6.0, None, WINDOW)
+    assert read[1] == known
+    with_intervals = read_point(record.replace(b'"r2": null', b'"interval_coverage": 0.5'))
+    assert with_intervals is not None
+    assert with_intervals[1] == replace(known, coverage=0.5)
     for other in (None, b"", b"?", b"[]", b"{}", record.replace(b"5.0", b"null")):
         assert read_point(other) is None
 
