@@ -27,7 +27,7 @@ CARD_MARKDOWN, CARD_HTML = "model_card.md", "model_card.html"
 ERRORS_BY_SLICE, IMPORTANCE = "errors_by_slice.json", "permutation_importance.json"
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Model card</title><style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 th, td {{ border-bottom: 1px solid #ddd; padding: .2rem .8rem .2rem 0; text-align: left; }}
 img {{ max-width: 100%; }}
