@@ -33,7 +33,7 @@ from usedcars_assets.training.members import DEFAULT_MEMBERS, MEMBER_NAMES
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 STABLE_PARTITIONS = 8
 TRAINING_DISTRIBUTION = "training_distribution.json"
 """The name of its file, beside the features and in the registered version."""
@@ -52,6 +52,9 @@ class TrainingConfig(Config):
     test_fraction: float = Field(default=0.15, gt=0, lt=1, description="Part of the rows kept for the test.")
     smoothing: float = Field(
         default=20, ge=0, description="Rows that the mean of all weighs as much as, in encoded categories."
+    )
+    effect_smoothing: float = Field(
+        default=3, ge=0, description="Rows that no effect weighs as much as, in effects of categories."
     )
     seed: int = Field(default=20, description="Seed of the division into parts and of every model.")
 
@@ -180,7 +183,11 @@ def _make(
 
     started = time.monotonic()
     settings = FeatureSettings(
-        folds=config.folds, test_fraction=config.test_fraction, seed=config.seed, smoothing=config.smoothing
+        folds=config.folds,
+        test_fraction=config.test_fraction,
+        seed=config.seed,
+        smoothing=config.smoothing,
+        effect_smoothing=config.effect_smoothing,
     )
     batches = [
         read_table(session, lake.uri(batch.cleaned_path))

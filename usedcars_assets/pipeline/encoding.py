@@ -8,19 +8,20 @@ preprocessing scheme for high-cardinality categorical attributes", 2001).
 TargetEncoderModel compiles to one CASE branch for each category, too slow to plan and to serve with tens of
 thousands of trims, cities and dealers. Here one stage looks up all columns in one hash map: a Word2VecModel,
 which maps words to vectors and averages them. Its words are the categories; the vector of a category is zero
-but at the place of its column. See docs/decisions/004.
+but at the places of its column. See docs/decisions/004.
+
+Of some columns the same table also holds the effects at equal others (`category_effects`), and their sum.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyspark.ml.feature import Word2VecModel
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as sf
 
+from usedcars_assets.pipeline.category_effects import NO_FOLD, UNITS, category_effects
 from usedcars_assets.pipeline.saved_models import load_from_tables
-
-# Sums of whole micro-units do not depend on the order of the rows, as sums of floating-point numbers do.
-_UNITS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -38,66 +39,105 @@ class TargetEncoders:
 
 def words_in_fold(words: str, fold: str) -> Column:
     """The words of a row of the training part, marked with its fold."""
-    return sf.transform(words, lambda word: sf.concat_ws("|", sf.col(fold).cast("string"), word))
+    return sf.transform(words, lambda word: _in_fold(sf.col(fold), word))
 
 
 def fit_target_encoders(
-    rows: DataFrame, *, words: str, target: str, fold: str, output: str, smoothing: float, columns: int
+    rows: DataFrame,
+    *,
+    words: str,
+    target: str,
+    fold: str,
+    output: str,
+    encoded: Sequence[int],
+    smoothing: float,
+    effects: Sequence[int],
+    effect_smoothing: float,
 ) -> TargetEncoders:
-    """Learns both encoders in one pass over the rows.
+    """Learns both encoders.
 
-    words: array column with one word for each of `columns` categorical columns, always in the same order;
-    a word names its column, so that no two columns share one. target: double. fold: int.
+    words: array column with one word for each categorical column, always in the same order; a word names its
+    column, so that no two columns share one. encoded: the places of those that are encoded by the target;
+    effects: of those whose effects at equal others are estimated, in this order. target: double. fold: int.
+    The vector: the encodings, the effects, the sum of the effects.
     """
-    units = sf.round(sf.col(target) * _UNITS).cast("bigint")
+    size, per_row = len(encoded) + len(effects) + 1, 1 + max(*encoded, *effects)
+    units = sf.round(sf.col(target) * UNITS).cast("bigint")
     folds = rows.groupBy(fold).agg(sf.count(sf.lit(1)).alias("n"), sf.sum(units).alias("total")).collect()
     n, total = sum(row["n"] for row in folds), sum(row["total"] for row in folds)
-    others_mean = sf.create_map(
-        *(
-            sf.lit(value)
-            for row in folds
-            for value in (row[fold], (total - row["total"]) / max(n - row["n"], 1) / _UNITS)
-        )
-    )
+    means = {row[fold]: (total - row["total"]) / max(n - row["n"], 1) / UNITS for row in folds}
+    others_mean = sf.create_map(*(sf.lit(value) for item in means.items() for value in item))
+    of_encoded = sf.array(*(sf.col(words)[place] for place in encoded))
     by_fold = (
-        rows.select(fold, units.alias("units"), sf.posexplode(words).alias("place", "word"))
+        rows.select(fold, units.alias("units"), sf.posexplode(of_encoded).alias("place", "word"))
         .groupBy("place", "word", fold)
         .agg(sf.count(sf.lit(1)).alias("n"), sf.sum("units").alias("total"))
-        .persist()
+        .localCheckpoint()  # Else all that made the rows is planned again with each table, for seconds.
     )
-    try:
-        every_fold = Window.partitionBy("place", "word")
-        by_others = by_fold.select(
-            "place",
-            sf.concat_ws("|", sf.col(fold).cast("string"), "word").alias("word"),
-            (sf.sum("n").over(every_fold) - sf.col("n")).alias("n"),
-            (sf.sum("total").over(every_fold) - sf.col("total")).alias("total"),
-            others_mean[sf.col(fold)].alias("mean"),
-        ).where("n > 0")
-        by_all = (
-            by_fold.groupBy("place", "word")
-            .agg(sf.sum("n").alias("n"), sf.sum("total").alias("total"))
-            .withColumn("mean", sf.lit(total / n / _UNITS))
+    learned = category_effects(
+        rows,
+        words=words,
+        places=effects,
+        target=target,
+        fold=fold,
+        means={**means, NO_FOLD: total / n / UNITS},
+        smoothing=effect_smoothing,
+    )
+    every_fold = Window.partitionBy("place", "word")
+    by_others = by_fold.select(
+        "place",
+        _in_fold(sf.col(fold), sf.col("word")).alias("word"),
+        (sf.sum("n").over(every_fold) - sf.col("n")).alias("n"),
+        (sf.sum("total").over(every_fold) - sf.col("total")).alias("total"),
+        others_mean[sf.col(fold)].alias("mean"),
+    ).where("n > 0")
+    by_all = (
+        by_fold.groupBy("place", "word")
+        .agg(sf.sum("n").alias("n"), sf.sum("total").alias("total"))
+        .withColumn("mean", sf.lit(total / n / UNITS))
+    )
+    each = learned.select(
+        "without",
+        "word",
+        sf.col("effect").alias("value"),
+        sf.explode(sf.array(sf.lit(len(encoded)) + sf.col("order"), sf.lit(size - 1))).alias("place"),
+    )
+    of_all = each.where(sf.col("without") == NO_FOLD)
+    of_folds = each.where(sf.col("without") != NO_FOLD).withColumn(
+        "word", _in_fold(sf.col("without"), sf.col("word"))
+    )
+    return TargetEncoders(
+        *(
+            _lookup(_encodings(sums, smoothing).unionByName(effects), words, output, size, per_row)
+            for sums, effects in (
+                (by_all, of_all.drop("without")),
+                (by_others, of_folds.drop("without")),
+            )
         )
-        return TargetEncoders(
-            for_new_rows=_lookup(by_all, words, output, smoothing, columns),
-            out_of_fold=_lookup(by_others, words, output, smoothing, columns),
-        )
-    finally:
-        by_fold.unpersist()
+    )
 
 
-def _lookup(sums: DataFrame, words: str, output: str, smoothing: float, columns: int) -> Word2VecModel:
+def _in_fold(fold: Column, word: Column) -> Column:
+    return sf.concat_ws("|", fold.cast("string"), word)
+
+
+def _encodings(sums: DataFrame, smoothing: float) -> DataFrame:
     """sums: place, word, n rows, total of their target in micro-units, mean of all."""
-    encoding = (sf.col("total") / _UNITS - sf.col("n") * sf.col("mean")) / (sf.col("n") + sf.lit(smoothing))
-    # The stage divides by the number of words.
+    encoding = (sf.col("total") / UNITS - sf.col("n") * sf.col("mean")) / (sf.col("n") + sf.lit(smoothing))
+    return sums.select("word", "place", encoding.alias("value"))
+
+
+def _lookup(values: DataFrame, words: str, output: str, size: int, per_row: int) -> Word2VecModel:
+    """values: word, place in the vector, value; the stage divides by the words of a row, `per_row`."""
+    at = sf.map_from_entries(sf.collect_list(sf.struct("place", "value")))
     vector = sf.transform(
-        sf.sequence(sf.lit(0), sf.lit(columns - 1)),
-        lambda place: sf.when(place == sf.col("place"), encoding * columns).otherwise(0.0).cast("float"),
+        sf.sequence(sf.lit(0), sf.lit(size - 1)),
+        lambda place: sf.coalesce(sf.col("at")[place] * per_row, sf.lit(0.0)).cast("float"),
     )
+    table = values.groupBy("word").agg(at.alias("at")).select("word", vector.alias("vector"))
     return load_from_tables(
-        sums.sparkSession,
+        values.sparkSession,
         Word2VecModel,
-        {"inputCol": words, "outputCol": output, "vectorSize": columns},
-        {"data": sums.select("word", vector.alias("vector")).coalesce(1)},
+        {"inputCol": words, "outputCol": output, "vectorSize": size},
+        {"data": table.coalesce(1)},
     )

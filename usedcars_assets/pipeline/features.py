@@ -25,6 +25,7 @@ class FeatureSettings:
     test_fraction: float = 0.15
     seed: int = 20
     smoothing: float = 20.0  # rows that weigh as much as the mean of all rows
+    effect_smoothing: float = 3.0  # rows that weigh as much as an effect of none
     rarest: int = 20  # rows that a one-hot category needs
 
 
@@ -135,6 +136,13 @@ ENCODED: dict[str, tuple[str, ...]] = {
     "city": ("city", "substring(dealer_zip, 1, 3)"),
     "dealer": ("dealer_id",),
 }
+# What the effects of categories are taken beside, in bands: the first of the sweep.
+BANDS: dict[str, tuple[str, ...]] = {
+    "age": ("is_new", f"round({_AGE})"),
+    "miles": ("floor(least(mileage_miles, 300000D) / 10000D)",),
+}
+# Categories and bands whose effects at equal others are features, in the order of the sweep.
+EFFECTS = (*BANDS, "model", "trim", "dealer")
 # Categories that the linear models see one by one.
 ONE_HOT: dict[str, str] = {
     "make": "make_name",
@@ -150,7 +158,14 @@ BENDS: dict[str, str] = {
     "age_log_miles": f"{_AGE} * ln(1D + mileage_miles)",
     "power_squared": f"pow({_POWER} / 100D, 2)",
 }
-FEATURE_NAMES: tuple[str, ...] = (*NUMBERS, *FLAGS, *(f"price_of_{name}" for name in ENCODED))
+FEATURE_NAMES: tuple[str, ...] = (
+    *NUMBERS,
+    *FLAGS,
+    *(f"price_of_{name}" for name in ENCODED),
+    *(f"effect_of_{name}" for name in EFFECTS),
+    "effects",
+)
+_WORDS = (*ENCODED, *BANDS)
 
 
 def latest_of_each_listing(cleaned: DataFrame) -> DataFrame:
@@ -196,8 +211,10 @@ def build_features(cleaned: DataFrame, settings: FeatureSettings) -> FeatureTabl
             target="log_price",
             fold="fold",
             output="encodings",
+            encoded=[_WORDS.index(name) for name in ENCODED],
             smoothing=settings.smoothing,
-            columns=len(ENCODED),
+            effects=[_WORDS.index(name) for name in EFFECTS],
+            effect_smoothing=settings.effect_smoothing,
         )
         one_hot = _one_hot(derived, settings.rarest)
         distribution = training_distribution(
@@ -249,8 +266,8 @@ def _derive(latest: datetime.date | None) -> SQLTransformer:
         f"{sql.format(date=date)} AS derived_{name}" for name, sql in {**NUMBERS, **FLAGS, **BENDS}.items()
     ]
     encoded = ", ".join(
-        f"lower(concat('{name}:', {', '.join(_part(part) for part in parts)}))"
-        for name, parts in ENCODED.items()
+        f"lower(concat('{name}:', {', '.join(_part(part.format(date=date)) for part in parts)}))"
+        for name, parts in {**ENCODED, **BANDS}.items()
     )
     one_hot = ", ".join(f"lower(concat('{name}:', {_part(part)}))" for name, part in ONE_HOT.items())
     return SQLTransformer(
