@@ -101,7 +101,7 @@ class DagsterGraphQL:
         ticks = (tick for one in found if one["name"] == sensor for tick in one["sensorState"]["ticks"])
         return max((float(tick["timestamp"]) for tick in ticks if tick["status"] in LOOKED_WELL), default=0)
 
-    def wait_until_finished(self, run_id: str, timeout_seconds: float = 900) -> Run:
+    def wait_until_finished(self, run_id: str, timeout_seconds: float = 1200) -> Run:
         """The run, once it has ended in whatever way."""
         until = time.monotonic() + timeout_seconds
         while time.monotonic() < until:

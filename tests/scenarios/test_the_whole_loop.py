@@ -30,7 +30,7 @@ from tests.answered import each_is_answered_once
 from tests.dagster_api import FINISHED, DagsterGraphQL, Run
 from tests.scenarios.mutations import mutated_requests
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(1500)]
 
 ROWS = 6_000
 BATCHES = 2
