@@ -11,32 +11,23 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from separate_runs import CORES, generate, measured, spark_session
 
-CORES = 2
 TARGET = 3.0  # times polars
 
 
 def clean_with_spark(file: Path, repeat: int) -> dict[str, object]:
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    from pyspark.sql import SparkSession
-
     from usedcars_assets.pipeline.cleaning import clean_listings
     from usedcars_assets.pipeline.raw_listings import read_raw_listings
-    from usedcars_assets.pipeline.spark_session import spark_settings
     from usedcars_assets.pipeline.tables import write_table
 
-    builder = SparkSession.builder.master(f"local[{CORES}]").config("spark.driver.memory", "2g")
-    for key, value in {**spark_settings(), "spark.ui.enabled": "false"}.items():
-        builder = builder.config(key, value)
-    spark = builder.getOrCreate()
+    spark = spark_session("2g")
     spark.range(1).count()
     seconds = []
     with tempfile.TemporaryDirectory(prefix="usedcars-etl-") as lake:
@@ -84,20 +75,6 @@ def cast_with_polars(file: Path, repeat: int) -> dict[str, object]:
 RUNS = {"spark": clean_with_spark, "polars": cast_with_polars}
 
 
-def measured(run: str, file: Path, repeat: int) -> dict[str, object]:
-    """The run in a fresh process, so that neither warms or crowds the other."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--run", run, "--file", str(file), "--repeat", str(repeat)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"{run} failed:\n{done.stderr[-3000:]}")
-    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -113,11 +90,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="usedcars-etl-") as folder:
         file = arguments.file or Path(folder, "raw.csv")
         if not arguments.file:
-            command = [str(Path(sys.executable).with_name("usedcars-simulation")), "generate"]
-            options = ["--rows", str(arguments.rows), "--seed", "1", "--output", str(file)]
-            subprocess.run([*command, *options], check=True)
+            generate(file, arguments.rows)
         megabytes = file.stat().st_size / 1e6
-        results = {name: measured(name, file, arguments.repeat) for name in RUNS}
+        results = {name: measured(__file__, name, file=file, repeat=arguments.repeat) for name in RUNS}
     report(results, megabytes)
 
 

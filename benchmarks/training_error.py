@@ -10,9 +10,6 @@ of the models.
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,13 +18,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from separate_runs import CORES, generate, measured, spark_session
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
 
-CORES = 2
 PRICE = "price_usd"
 # What names a row, tells the price, or is a list of words.
 LEFT_OUT = ["vin", "listing_id", "split", "fold", PRICE, "savings_amount_usd", "major_options"]
@@ -36,22 +33,15 @@ Errors = dict[str, float]
 
 def platform(folder: Path, seed: int) -> dict[str, Errors]:
     """Errors of each member and of the stack; writes the rows that the other gets."""
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    from pyspark.sql import SparkSession
-
     from usedcars_assets.pipeline.cleaning import clean_listings
     from usedcars_assets.pipeline.features import FeatureSettings, build_features, split_rows
     from usedcars_assets.pipeline.members import MEMBERS
     from usedcars_assets.pipeline.members.training import train_member
     from usedcars_assets.pipeline.raw_listings import read_raw_listings
-    from usedcars_assets.pipeline.spark_session import spark_settings
     from usedcars_assets.pipeline.stacking import train_stack
     from usedcars_assets.pipeline.tables import read_table, write_table
 
-    builder = SparkSession.builder.master(f"local[{CORES}]").config("spark.driver.memory", "4g")
-    for key, value in {**spark_settings(), "spark.ui.enabled": "false"}.items():
-        builder = builder.config(key, value)
-    spark = builder.getOrCreate()
+    spark = spark_session("4g")
     lake, settings = folder.as_uri(), FeatureSettings()
     with clean_listings(read_raw_listings(spark, (folder / "raw.csv").as_uri())) as batch:
         write_table(batch.cleaned, f"{lake}/cleaned")
@@ -124,16 +114,6 @@ RUNS: dict[str, Callable[[Path, int], dict[str, Errors]]] = {
 }
 
 
-def measured(run: str, folder: Path, seed: int) -> tuple[dict[str, Errors], float]:
-    """The errors of a run in a fresh process, and the seconds that it took."""
-    began = time.monotonic()
-    options = ["--run", run, "--folder", str(folder), "--seed", str(seed)]
-    done = subprocess.run([sys.executable, __file__, *options], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{run} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1]), time.monotonic() - began
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -153,11 +133,11 @@ def main() -> None:
         if arguments.file:
             (folder / "raw.csv").symlink_to(arguments.file.resolve())
         else:
-            command = [str(Path(sys.executable).with_name("usedcars-simulation")), "generate"]
-            options = ["--rows", str(arguments.rows), "--seed", "1", "--output", str(folder / "raw.csv")]
-            subprocess.run([*command, *options], check=True)
+            generate(folder / "raw.csv", arguments.rows)
         for run in RUNS:
-            errors, seconds = measured(run, folder, arguments.seed)
+            began = time.monotonic()
+            errors = measured(__file__, run, folder=folder, seed=arguments.seed)
+            seconds = time.monotonic() - began
             for name, found in errors.items():
                 table.add_row(
                     name,
