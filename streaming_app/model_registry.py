@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 import structlog
 from pyspark.ml import PipelineModel
+from pyspark.ml.wrapper import JavaModel
 from pyspark.sql import SparkSession
 
 from streaming_app.logs import first_line
@@ -51,8 +52,12 @@ class ServedModel:
 
     def load(self, spark: SparkSession) -> PipelineModel:
         """Load the pipeline. Raises UnfitModelError when Spark can't read it."""
+        jvm: Any = spark.sparkContext._jvm
+        path = (self.folder / self.pipeline).as_uri()
         try:
-            return PipelineModel.load((self.folder / self.pipeline).as_uri())
+            # Python's own classes make an object of each tree: seconds, while the other model answers.
+            stages = jvm.org.apache.spark.ml.PipelineModel.load(path).stages()
+            return PipelineModel([JavaModel(stage) for stage in stages])
         except Exception as error:
             raise UnfitModelError(
                 f"Spark can't load version {self.version} of {self.name}: {first_line(error)}; "

@@ -10,24 +10,23 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from pyspark.ml.util import JavaMLReadable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
+from usedcars_assets.pipeline.jvm_stage import JvmStage
 from usedcars_assets.pipeline.tables import delete_path
-
-Model = TypeVar("Model", bound=JavaMLReadable[Any])
 
 
 def load_from_tables(
     spark: SparkSession,
-    model: type[Model],
+    model: type[JavaMLReadable[Any]],
     parameters: Mapping[str, Any],
     tables: Mapping[str, DataFrame],
     extra_metadata: Mapping[str, Any] | None = None,
-) -> Model:
+) -> JvmStage:
     """The model that Spark reads from these tables, by the names of their folders.
 
     The files live for a moment in the folder that the setting `spark.usedcars.scratch` names, which driver
@@ -47,7 +46,7 @@ def load_from_tables(
         spark.range(1, numPartitions=1).select(sf.lit(json.dumps(metadata))).write.text(f"{path}/metadata")
         for name, table in tables.items():
             table.write.parquet(f"{path}/{name}")
-        return model.load(path)  # type: ignore[no-any-return]
+        return JvmStage(model.read()._jread.load(path))
     finally:
         delete_path(spark, path)
 

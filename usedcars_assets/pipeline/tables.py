@@ -12,6 +12,7 @@ from pyspark.ml.util import MLWritable
 from pyspark.sql import DataFrame, SparkSession
 
 from usedcars_assets.pipeline.errors import MissingTableError, PipelineError, reading, writing
+from usedcars_assets.pipeline.jvm_stage import JvmStage
 
 
 def write_table(table: DataFrame, path: str, *, overwrite: bool = False) -> None:
@@ -59,7 +60,9 @@ def load_pipeline(path: str) -> PipelineModel:
             raise MissingTableError(
                 f"There is no model at {path}: materialize the asset that saves it, then run this step again."
             )
-        return PipelineModel.load(path)
+        jvm: Any = spark.sparkContext._jvm
+        stages = jvm.org.apache.spark.ml.PipelineModel.load(path).stages()
+        return PipelineModel([JvmStage(stage) for stage in stages])
 
 
 def path_exists(spark: SparkSession, path: str) -> bool:

@@ -11,6 +11,7 @@ from pyspark.ml.regression import GBTRegressionModel
 from pyspark.sql import SparkSession
 
 from usedcars_assets.pipeline.errors import PipelineError
+from usedcars_assets.pipeline.jvm_stage import JvmStage
 from usedcars_assets.pipeline.saved_models import load_from_tables
 
 _LEAF = -1
@@ -19,7 +20,7 @@ _SUMS_OF_LEAVES = ("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererro
 
 def spark_trees(
     spark: SparkSession, booster: bytes, *, features: int, features_column: str, prediction_column: str
-) -> GBTRegressionModel:
+) -> JvmStage:
     """The regression ensemble in `booster`, XGBoost's own JSON or `save_raw("json")`, as a Spark model.
 
     features: length of the feature vector. Predictions agree within float32 rounding of the sum, since
