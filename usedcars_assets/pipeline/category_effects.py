@@ -10,7 +10,7 @@ thing", Statistical Science 6, 1991).
 from collections.abc import Mapping, Sequence
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
 # Sums of whole micro-units do not depend on the order of the rows, as sums of floating-point numbers do.
@@ -36,54 +36,47 @@ def category_effects(
     without = list(means)
     # Each fold is left out for itself from the first step on, so that no price reaches its own encoding: what
     # is left of the target is another column for each.
-    left = rows.select(
-        *(sf.col(words)[place].alias(f"word_{order}") for order, place in enumerate(places)),
-        sf.col(fold).alias("fold"),
-        *(
-            (sf.col(target) - sf.lit(means[one])).alias(f"left_{number}")
-            for number, one in enumerate(without)
-        ),
-    ).localCheckpoint()  # Else all that made the rows is planned again in every step, for seconds.
+    left = rows.selectExpr(
+        *(f"{words}[{place}] AS word_{order}" for order, place in enumerate(places)),
+        f"{fold} AS fold",
+        *(f"{target} - {means[one]!r}D AS left_{number}" for number, one in enumerate(without)),
+    ).localCheckpoint()  # Narrow, as every step reads it.
     learned: list[DataFrame] = []
     for order in range(len(places)):
         effects = (
             left.groupBy(f"word_{order}")
             .agg(
                 *(
-                    _effect(f"left_{number}", sf.col("fold") != one, smoothing).alias(f"effect_{number}")
+                    sf.expr(_effect(f"left_{number}", f"fold <> {one}", smoothing)).alias(f"effect_{number}")
                     for number, one in enumerate(without)
                 )
             )
             .localCheckpoint()
         )
         learned.append(_as_rows(effects, order, without))
-        left = left.join(sf.broadcast(effects), f"word_{order}").select(
+        left = left.join(sf.broadcast(effects), f"word_{order}").selectExpr(
             *(f"word_{later}" for later in range(order + 1, len(places))),
             "fold",
             *(
-                (sf.col(f"left_{number}") - sf.coalesce(f"effect_{number}", sf.lit(0.0))).alias(
-                    f"left_{number}"
-                )
+                f"left_{number} - coalesce(effect_{number}, 0D) AS left_{number}"
                 for number in range(len(without))
             ),
         )
     return reduce(DataFrame.unionByName, learned)
 
 
-def _effect(left: str, kept: Column, smoothing: float) -> Column:
-    """Null when no row is kept."""
-    units = sf.sum(sf.when(kept, sf.round(sf.col(left) * UNITS).cast("bigint")))
-    n = sf.count_if(kept)
-    return sf.when(n > 0, units / UNITS / (n + sf.lit(smoothing)))
+def _effect(left: str, kept: str, smoothing: float) -> str:
+    """SQL of the effect in a group; null when no row is kept."""
+    units = f"sum(CAST(round({left} * {UNITS}) AS BIGINT)) FILTER (WHERE {kept})"
+    return f"{units} / {UNITS} / nullif(count_if({kept}) + {smoothing!r}D, 0D)"
 
 
 def _as_rows(effects: DataFrame, order: int, without: Sequence[int]) -> DataFrame:
-    of_each = (
-        sf.struct(sf.lit(one).alias("without"), sf.col(f"effect_{number}").alias("effect"))
-        for number, one in enumerate(without)
+    of_each = ", ".join(
+        f"struct({one} AS without, effect_{number} AS effect)" for number, one in enumerate(without)
     )
     return (
-        effects.select(sf.col(f"word_{order}").alias("word"), sf.inline(sf.array(*of_each)))
+        effects.selectExpr(f"word_{order} AS word", f"inline(array({of_each}))")
         .where("effect IS NOT NULL")
         .select("without", sf.lit(order).alias("order"), "word", "effect")
     )

@@ -21,6 +21,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as sf
 
 from usedcars_assets.pipeline.category_effects import NO_FOLD, UNITS, category_effects
+from usedcars_assets.pipeline.jvm_stage import JvmStage
 from usedcars_assets.pipeline.saved_models import load_from_tables
 
 
@@ -33,8 +34,8 @@ class TargetEncoders:
         are those of `words_in_fold`.
     """
 
-    for_new_rows: Word2VecModel
-    out_of_fold: Word2VecModel
+    for_new_rows: JvmStage
+    out_of_fold: JvmStage
 
 
 def words_in_fold(words: str, fold: str) -> Column:
@@ -72,7 +73,7 @@ def fit_target_encoders(
         rows.select(fold, units.alias("units"), sf.posexplode(of_encoded).alias("place", "word"))
         .groupBy("place", "word", fold)
         .agg(sf.count(sf.lit(1)).alias("n"), sf.sum("units").alias("total"))
-        .localCheckpoint()  # Else all that made the rows is planned again with each table, for seconds.
+        .localCheckpoint()  # Both tables are made of it.
     )
     learned = category_effects(
         rows,
@@ -127,14 +128,14 @@ def _encodings(sums: DataFrame, smoothing: float) -> DataFrame:
     return sums.select("word", "place", encoding.alias("value"))
 
 
-def _lookup(values: DataFrame, words: str, output: str, size: int, per_row: int) -> Word2VecModel:
+def _lookup(values: DataFrame, words: str, output: str, size: int, per_row: int) -> JvmStage:
     """values: word, place in the vector, value; the stage divides by the words of a row, `per_row`."""
-    at = sf.map_from_entries(sf.collect_list(sf.struct("place", "value")))
-    vector = sf.transform(
-        sf.sequence(sf.lit(0), sf.lit(size - 1)),
-        lambda place: sf.coalesce(sf.col("at")[place] * per_row, sf.lit(0.0)).cast("float"),
+    # Spark compiles this; functions over arrays it interprets, place by place.
+    places = ", ".join(
+        f"coalesce(max(value) FILTER (WHERE place = {place}) * {per_row}, 0D)" for place in range(size)
     )
-    table = values.groupBy("word").agg(at.alias("at")).select("word", vector.alias("vector"))
+    vector = sf.expr(f"CAST(array({places}) AS ARRAY<FLOAT>)")
+    table = values.groupBy("word").agg(vector.alias("vector"))
     return load_from_tables(
         values.sparkSession,
         Word2VecModel,

@@ -9,7 +9,7 @@ from pyspark.ml.feature import SQLTransformer
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as sf
 
-_DECILES = tuple(place / 10 for place in range(1, 10))
+_DECILES = ", ".join(f"{place / 10}" for place in range(1, 10))
 _MOST_CATEGORIES = 20
 
 
@@ -82,9 +82,9 @@ def training_distribution(
 
 def _number_bins(derived: DataFrame, numbers: Mapping[str, str]) -> list[BinnedFeature]:
     """The least value is an edge as well, so that a flag that is rarely off has a bin for it."""
-    (row,) = derived.select(
+    (row,) = derived.selectExpr(
         *(
-            sf.array_prepend(sf.percentile_approx(column, _DECILES, 1000), sf.min(column)).alias(name)
+            f"array_prepend(percentile_approx({column}, array({_DECILES}), 1000), min({column})) AS {name}"
             for name, column in numbers.items()
         )
     ).collect()
@@ -103,12 +103,10 @@ def _number(name: str, column: str, edges: Sequence[float]) -> BinnedFeature:
 
 
 def _category_bins(derived: DataFrame, categories: Sequence[str]) -> list[BinnedFeature]:
-    values = sf.array(
-        *(sf.struct(sf.lit(column).alias("feature"), sf.col(column).alias("value")) for column in categories)
-    )
+    values = ", ".join(f"struct('{column}' AS feature, {column} AS value)" for column in categories)
     most_frequent = Window.partitionBy("feature").orderBy(sf.desc("count"), "value")
     rows = (
-        derived.select(sf.inline(values))
+        derived.selectExpr(f"inline(array({values}))")
         .where("value IS NOT NULL")
         .groupBy("feature", "value")
         .count()
