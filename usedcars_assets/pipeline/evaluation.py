@@ -1,5 +1,6 @@
 """Errors of predicted prices, in US dollars."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -25,6 +26,13 @@ METRIC_NAMES = ("rmse", "mae", "mape", "r2", "median_absolute_error")
 def evaluate(predictions: DataFrame, prediction: str | Column = "prediction") -> Metrics:
     """Metrics over all rows, in one Spark job. predictions: `price` and the predicted price, both in USD."""
     return metrics_of(predictions.agg(*metric_columns(prediction)).collect()[0].asDict())
+
+
+def evaluate_each(rows: DataFrame, predictions: Mapping[str, Column]) -> dict[str, Metrics]:
+    """Metrics of several predicted prices of the same rows, by their names, in one Spark job."""
+    each = (sf.struct(*metric_columns(predicted)).alias(name) for name, predicted in predictions.items())
+    found = rows.agg(*each).collect()[0]
+    return {name: metrics_of(found[name].asDict()) for name in predictions}
 
 
 def metrics_by_slice(

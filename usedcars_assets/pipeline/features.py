@@ -166,6 +166,7 @@ FEATURE_NAMES: tuple[str, ...] = (
     "effects",
 )
 _WORDS = (*ENCODED, *BANDS)
+_SLICES = ("make_name", "body_type", "year")  # that errors are told by
 
 
 def latest_of_each_listing(cleaned: DataFrame) -> DataFrame:
@@ -194,37 +195,35 @@ def build_features(cleaned: DataFrame, settings: FeatureSettings) -> FeatureTabl
 
     cleaned: rows of `clean_listings`, one a listing_id. Raises PipelineError when a part or a fold is empty.
     """
-    split = split_rows(cleaned, settings)
-    _check_parts(split, settings)
-    in_train, in_test = (
-        split.where(sf.col("split") == part).withColumn("log_price", sf.ln("price_usd"))
-        for part in ("train", "test")
+    split = split_rows(cleaned, settings).withColumn("log_price", sf.ln("price_usd"))
+    derive = _derive(_latest_day(split, settings))
+    in_train, in_test = (derive.transform(split.where(sf.col("split") == part)) for part in ("train", "test"))
+    categories = sorted({column for columns in ENCODED.values() for column in columns} & set(TEXTS))
+    derived = in_train.select(
+        *dict.fromkeys(("listing_id", "fold", "price_usd", "log_price", *_SLICES, *categories)),
+        *(f"derived_{name}" for name in (*NUMBERS, *FLAGS, *BENDS)),
+        "encoded_words",
+        "one_hot_words",
+    ).localCheckpoint()  # Else each query plans all that made the rows again, for seconds.
+    impute = _impute(derived)
+    encoders = fit_target_encoders(
+        derived,
+        words="encoded_words",
+        target="log_price",
+        fold="fold",
+        output="encodings",
+        encoded=[_WORDS.index(name) for name in ENCODED],
+        smoothing=settings.smoothing,
+        effects=[_WORDS.index(name) for name in EFFECTS],
+        effect_smoothing=settings.effect_smoothing,
     )
-    latest = in_train.agg(sf.max("listed_date")).first()
-    derive = _derive(latest[0] if latest else None)
-    derived = derive.transform(in_train).persist()
-    try:
-        impute = _impute(derived)
-        encoders = fit_target_encoders(
-            derived,
-            words="encoded_words",
-            target="log_price",
-            fold="fold",
-            output="encodings",
-            encoded=[_WORDS.index(name) for name in ENCODED],
-            smoothing=settings.smoothing,
-            effects=[_WORDS.index(name) for name in EFFECTS],
-            effect_smoothing=settings.effect_smoothing,
-        )
-        one_hot = _one_hot(derived, settings.rarest)
-        distribution = training_distribution(
-            derived,
-            numbers={name: f"derived_{name}" for name in (*NUMBERS, *FLAGS)},
-            categories=sorted({column for columns in ENCODED.values() for column in columns} & set(TEXTS)),
-            stages=(cleaning_stage(), derive),
-        )
-    finally:
-        derived.unpersist()
+    one_hot = _one_hot(derived, settings.rarest)
+    distribution = training_distribution(
+        derived,
+        numbers={name: f"derived_{name}" for name in (*NUMBERS, *FLAGS)},
+        categories=categories,
+        stages=(cleaning_stage(), derive),
+    )
     features = VectorAssembler(
         inputCols=[
             *(f"known_{name}" for name in NUMBERS),
@@ -239,22 +238,15 @@ def build_features(cleaned: DataFrame, settings: FeatureSettings) -> FeatureTabl
         outputCol="linear_features",
         handleInvalid="keep",
     )
-    pipeline = PipelineModel([derive, impute, encoders.for_new_rows, one_hot, features, linear_features])
-    in_folds = derive.transform(in_train).withColumn("encoded_words", words_in_fold("encoded_words", "fold"))
-    of_train = PipelineModel([impute, encoders.out_of_fold, one_hot, features, linear_features])
-    kept = [
-        "price_usd AS price",
-        "log_price",
-        "features",
-        "linear_features",
-        "make_name",
-        "body_type",
-        "year",
-    ]
+    vectors = (one_hot, features, linear_features)
+    of_new_rows = PipelineModel([impute, encoders.for_new_rows, *vectors])
+    of_train = PipelineModel([impute, encoders.out_of_fold, *vectors])
+    in_folds = derived.withColumn("encoded_words", words_in_fold("encoded_words", "fold"))
+    kept = ("price_usd AS price", "log_price", "features", "linear_features", *_SLICES)
     return FeatureTables(
         train=of_train.transform(in_folds).selectExpr("listing_id", "fold", *kept),
-        test=pipeline.transform(in_test).selectExpr("listing_id", *kept),
-        pipeline=pipeline,
+        test=of_new_rows.transform(in_test).selectExpr("listing_id", *kept),
+        pipeline=PipelineModel([derive, *of_new_rows.stages]),
         distribution=distribution,
     )
 
@@ -308,10 +300,14 @@ def _one_hot(derived: DataFrame, rarest: int) -> CountVectorizerModel:
     )
 
 
-def _check_parts(split: DataFrame, settings: FeatureSettings) -> None:
-    rows = {
-        (row["split"], row["fold"]): row["count"] for row in split.groupBy("split", "fold").count().collect()
-    }
+def _latest_day(split: DataFrame, settings: FeatureSettings) -> datetime.date | None:
+    """Of the training rows. Raises PipelineError when a part or a fold has too few rows."""
+    parts = (
+        split.groupBy("split", "fold")
+        .agg(sf.count(sf.lit(1)).alias("rows"), sf.max("listed_date").alias("latest"))
+        .collect()
+    )
+    rows = {(part["split"], part["fold"]): part["rows"] for part in parts}
     wanted = [("test", None), *(("train", fold) for fold in range(settings.folds))]
     if min(rows.get(part, 0) for part in wanted) < _FEWEST_ROWS:
         raise PipelineError(
@@ -319,3 +315,5 @@ def _check_parts(split: DataFrame, settings: FeatureSettings) -> None:
             f"{settings.test_fraction:.0%}, each with {_FEWEST_ROWS} rows or more: wait for more batches, "
             "widen the training window or ask for fewer folds."
         )
+    days = (part["latest"] for part in parts if part["split"] == "train")
+    return max((day for day in days if day is not None), default=None)

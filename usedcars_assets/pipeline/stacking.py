@@ -19,7 +19,7 @@ from pyspark.sql import functions as sf
 
 from usedcars_assets.pipeline.bounds import Bounds, log_price_bounds
 from usedcars_assets.pipeline.errors import PipelineError
-from usedcars_assets.pipeline.evaluation import Metrics, evaluate, mean_and_deviation, metrics_by_slice
+from usedcars_assets.pipeline.evaluation import Metrics, evaluate_each, mean_and_deviation, metrics_by_slice
 from usedcars_assets.pipeline.linear_models import linear_model
 from usedcars_assets.pipeline.prediction_intervals import (
     IntervalQuality,
@@ -32,6 +32,7 @@ from usedcars_assets.pipeline.smearing import smearing_estimates
 MEMBER_PREDICTIONS = "member_predictions"
 LOG_PRICE_PREDICTION = "log_price_prediction"
 _STACK = "stack"
+_IN_SAMPLE = "in sample"
 _Numbers = npt.NDArray[np.float64]
 
 
@@ -99,9 +100,8 @@ def train_stack(
         intervals = price_intervals(unseen, log_prices[_STACK])
         training_seconds = time.monotonic() - start
         of_folds = list(metrics_by_slice(unseen, "fold", prices[_STACK]).values())
-        of_train = evaluate(unseen, sf.exp(stacked("in_sample")) * smearing[_STACK])
-        of_unseen = {name: evaluate(unseen, price) for name, price in prices.items()}
-        of_test = {name: evaluate(test, price) for name, price in prices.items()}
+        in_sample = {_IN_SAMPLE: sf.exp(stacked("in_sample")) * smearing[_STACK]}
+        of_unseen, of_test = evaluate_each(unseen, {**prices, **in_sample}), evaluate_each(test, prices)
         of_intervals = interval_quality(test, intervals, log_prices[_STACK], prices[_STACK])
     finally:
         unseen.unpersist()
@@ -121,7 +121,7 @@ def train_stack(
         out_of_fold_metrics=of_unseen[_STACK],
         cv_mean=cv_mean,
         cv_deviation=cv_deviation,
-        train_metrics=of_train,
+        train_metrics=of_unseen[_IN_SAMPLE],
         test_metrics=of_test[_STACK],
         member_test_metrics={name: of_test[name] for name in names},
         test_predictions=_with_interval(
