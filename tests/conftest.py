@@ -30,7 +30,8 @@ JARS = REPOSITORY / ".usedcars" / "jars"
 # What a platform reads itself: one test's platform must not change another's.
 PLATFORM_VARIABLES = {f"USEDCARS_{name.upper()}" for name in PlatformSettings.model_fields}
 # A test's JVM lives for a minute or two: on two cores the second compiler takes half of that and more.
-os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+# Without it Java has 48 MB for code, which Spark fills, and then compiles all over again.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m")
 os.environ.update(with_class_archive(class_archive(JARS, find_java())))
 BASIC_SERVICES = ("datanode", "kafka", "mlflow")
 
@@ -132,6 +133,7 @@ def spark() -> Iterator[SparkSession]:
         SparkSession.builder.master("local[2]")
         .appName("usedcars tests")
         .config("spark.driver.memory", "2g")
+        .config("spark.driver.extraJavaOptions", "-XX:+UseParallelGC")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.jars", ",".join(map(str, sorted((JARS / "spark-kafka").glob("*.jar")))))
