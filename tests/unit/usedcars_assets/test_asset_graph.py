@@ -117,14 +117,16 @@ def test_dagster_finds_the_code_location_by_the_workspace_and_dg_by_the_project(
 
     def call(command: str) -> "subprocess.CompletedProcess[str]":
         name, *arguments = command.split()
-        return subprocess.run(
+        done = subprocess.run(
             [str(Path(sys.executable).with_name(name)), *arguments],
             cwd=Path(__file__).parents[3],
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
             timeout=120,
         )
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done
 
     with ThreadPoolExecutor() as threads:
         validated, listed = threads.map(call, ("dagster definitions validate", "dg list defs --json"))
