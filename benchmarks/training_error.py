@@ -53,7 +53,7 @@ def platform(folder: Path, seed: int) -> dict[str, Errors]:
     train, test = read_table(spark, f"{lake}/train"), read_table(spark, f"{lake}/test")
     members = {
         name: train_member(name, train, test, MEMBERS[name].defaults, seed)
-        for name in ("gradient_boosting", "support_vector", "elastic_net")
+        for name in ("gradient_boosting", "residual_boosting", "support_vector", "elastic_net")
     }
     stack = train_stack(
         {name: member.out_of_fold for name, member in members.items()},

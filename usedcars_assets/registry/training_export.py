@@ -35,6 +35,7 @@ def training_export(
     stacked_model: StackedModel,
     feature_pipeline: FittedFeatures,
     gradient_boosting: TrainedMember,
+    residual_boosting: TrainedMember,
     support_vector: TrainedMember,
     elastic_net: TrainedMember,
     random_forest: TrainedMember,
@@ -53,7 +54,7 @@ def training_export(
         rows = read_table(session, lake.uri(path)).count()
     members = [
         member
-        for member in (gradient_boosting, support_vector, elastic_net, random_forest)
+        for member in (gradient_boosting, residual_boosting, support_vector, elastic_net, random_forest)
         if member.trained and member.name in training.members
     ]
     export = TrainingExport(

@@ -11,8 +11,7 @@ from pydantic import Field
 from usedcars_assets.settings import defaults_from_environment
 
 
-@defaults_from_environment("gradient_boosting")
-class GradientBoostingConfig(Config):
+class _BoostedTreesConfig(Config):
     """XGBoost on Spark; each tree makes serving slower, so choose by error and scoring speed together."""
 
     n_estimators: int = Field(default=200, ge=1, le=5000, description="Number of trees.")
@@ -24,6 +23,16 @@ class GradientBoostingConfig(Config):
     reg_lambda: float = Field(default=2.0, ge=0, description="L2 penalty on leaf values.")
     max_bin: int = Field(default=256, ge=2, le=1024, description="Bins of a feature.")
     num_workers: int = Field(default=1, ge=1, description="XGBoost processes, each a Spark task.")
+
+
+@defaults_from_environment("gradient_boosting")
+class GradientBoostingConfig(_BoostedTreesConfig):
+    """Boosted trees of the log price."""
+
+
+@defaults_from_environment("residual_boosting")
+class ResidualBoostingConfig(_BoostedTreesConfig):
+    """Boosted trees of what a linear model leaves of the log price."""
 
 
 @defaults_from_environment("elastic_net")

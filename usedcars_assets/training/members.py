@@ -14,6 +14,7 @@ from usedcars_assets.training.configuration import (
     ElasticNetConfig,
     GradientBoostingConfig,
     RandomForestConfig,
+    ResidualBoostingConfig,
     SupportVectorConfig,
 )
 from usedcars_assets.training.plots import PREDICTED_AGAINST_TRUE, as_markdown_image, plot_of
@@ -22,16 +23,18 @@ if TYPE_CHECKING:
     from usedcars_assets.pipeline.members.training import MemberResult
 
 CODE_VERSION = "2"
-DEFAULT_MEMBERS = ("gradient_boosting", "support_vector", "elastic_net")
+DEFAULT_MEMBERS = ("gradient_boosting", "residual_boosting", "support_vector", "elastic_net")
 MEMBER_NAMES = (*DEFAULT_MEMBERS, "random_forest")
 CONFIGS: dict[str, type[Config]] = {
     "gradient_boosting": GradientBoostingConfig,
+    "residual_boosting": ResidualBoostingConfig,
     "support_vector": SupportVectorConfig,
     "elastic_net": ElasticNetConfig,
     "random_forest": RandomForestConfig,
 }
 _DESCRIPTIONS = {
     "gradient_boosting": "Gradient boosted trees, trained by XGBoost and kept as Spark's own trees.",
+    "residual_boosting": "The same, of what a linear model leaves of the log price; with that model.",
     "support_vector": "Linear support vector regression.",
     "elastic_net": "Linear regression with an elastic net penalty.",
     "random_forest": "Random forest; trained when a run's configuration names it among the members.",
@@ -47,7 +50,7 @@ def member_asset(name: str) -> AssetsDefinition:
         group_name="training",
         owners=OWNERS,
         tags={"layer": "models"},
-        kinds={"spark", "xgboost", "mlflow"} if name == "gradient_boosting" else {"spark", "mlflow"},
+        kinds={"spark", "mlflow"} | ({"xgboost"} if "boosting" in name else set()),
         code_version=CODE_VERSION,
         retry_policy=OUTAGE_RETRIES,
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from usedcars_assets.pipeline.stacking import StackResult
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 
 
 @defaults_from_environment("quality")
@@ -52,6 +52,7 @@ def stacked_model(
     config: QualityConfig,
     feature_pipeline: FittedFeatures,
     gradient_boosting: TrainedMember,
+    residual_boosting: TrainedMember,
     support_vector: TrainedMember,
     elastic_net: TrainedMember,
     random_forest: TrainedMember,
@@ -62,7 +63,7 @@ def stacked_model(
     """Stacks the members of the training."""
     members = {
         member.name: member
-        for member in (gradient_boosting, support_vector, elastic_net, random_forest)
+        for member in (gradient_boosting, residual_boosting, support_vector, elastic_net, random_forest)
         if member.name in feature_pipeline.training.members
     }
     _check_same_training(feature_pipeline, members)

@@ -112,7 +112,9 @@ def test_an_unknown_parameter_is_refused_with_the_known_ones(training: Any) -> N
         PipelineError, match=r"elastic_net has no parameter depth: use l1_share, max_iterations"
     ):
         train_member("elastic_net", training.train, training.test, {"depth": 3}, seed=1)
-    assert set(MEMBERS) == {"gradient_boosting", "support_vector", "elastic_net", "random_forest"}
+    assert set(MEMBERS) == {
+        *("gradient_boosting", "residual_boosting", "support_vector", "elastic_net", "random_forest")
+    }
 
 
 def test_smearing_brings_the_mean_price_back_and_withstands_wrong_listings(spark: SparkSession) -> None:

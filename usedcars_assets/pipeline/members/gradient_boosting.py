@@ -29,15 +29,23 @@ DEFAULTS: Parameters = {
 }
 
 
-def fit(rows: DataFrame, features: str, prediction: str, parameters: Parameters, seed: int) -> Model:
+def fit(
+    rows: DataFrame,
+    features: str,
+    prediction: str,
+    parameters: Parameters,
+    seed: int,
+    *,
+    target: str = "log_price",
+) -> Model:
     """Trains `num_workers` XGBoost processes, each a Spark task with spark.task.cpus threads."""
     workers = int(parameters["num_workers"])
     settings: dict[str, Any] = {**parameters, "tree_method": "hist", "random_state": seed, "verbose": False}
     estimator = SparkXGBRegressor(
-        features_col=features, label_col="log_price", prediction_col=prediction, **settings
+        features_col=features, label_col=target, prediction_col=prediction, **settings
     )
     # One partition a worker, in an order that does not depend on how the rows were read.
-    in_order = rows.select("listing_id", features, "log_price").repartition(workers, "listing_id")
+    in_order = rows.select("listing_id", features, target).repartition(workers, "listing_id")
     model: Model = estimator.fit(in_order.sortWithinPartitions("listing_id"))
     return model
 
