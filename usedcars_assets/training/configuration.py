@@ -52,7 +52,7 @@ class SupportVectorConfig(Config):
     regularization: float = Field(default=1e-3, ge=0, description="Weight of the L2 penalty.")
     max_iterations: int = Field(default=30, ge=1, description="Most iterations of the solver.")
     tolerance: float = Field(default=1e-3, gt=0, description="Change at which the solver stops.")
-    most_rows: int = Field(default=20_000, ge=100, description="More rows are thinned out to these.")
+    most_rows: int = Field(default=10_000, ge=100, description="More rows are thinned out to these.")
 
 
 @defaults_from_environment("random_forest")

@@ -22,7 +22,7 @@ DEFAULTS: Parameters = {
     "regularization": 1e-3,
     "max_iterations": 30,
     "tolerance": 1e-3,
-    "most_rows": 20_000,
+    "most_rows": 10_000,
 }
 
 _ROWS_A_PARTITION = 50_000
