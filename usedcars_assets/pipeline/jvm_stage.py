@@ -1,5 +1,6 @@
 """A stage as the JVM has it, without a Python object for each of its parts."""
 
+from pyspark.ml import Model, PipelineModel
 from pyspark.ml.util import JavaMLWritable
 from pyspark.ml.wrapper import JavaModel
 
@@ -10,3 +11,8 @@ class JvmStage(JavaModel, JavaMLWritable):
     Spark 4.2's wrapper of a tree ensemble asks for its `trees` when it is made, because it looks for
     parameters among all attributes: thousands of gateway calls, seconds, for objects that nobody needs.
     """
+
+
+def in_one_stage(*stages: Model) -> JvmStage:
+    """These JVM stages as one; Python's own pipeline inside another would be written for Python alone."""
+    return JvmStage(PipelineModel(list(stages))._to_java())

@@ -10,6 +10,8 @@ from pyspark.ml import Model
 from pyspark.sql import DataFrame, SparkSession
 from xgboost.spark import SparkXGBRegressor
 
+from usedcars_assets.pipeline.dense_vectors import dense_vectors
+from usedcars_assets.pipeline.jvm_stage import in_one_stage
 from usedcars_assets.pipeline.members.member import Member, Parameters
 from usedcars_assets.pipeline.tree_conversion import spark_trees
 
@@ -51,15 +53,19 @@ def fit(
 
 
 def as_spark_trees(model: Any) -> Model:
-    """The same ensemble without Python and xgboost."""
-    booster = model.get_booster()
-    return spark_trees(
-        SparkSession.active(),
+    """The same ensemble without Python and xgboost, behind a stage that gives it dense vectors."""
+    spark, booster = SparkSession.active(), model.get_booster()
+    prediction = model.getOrDefault(model.predictionCol)
+    dense = f"{prediction}_features"
+    trees = spark_trees(
+        spark,
         bytes(booster.save_raw("json")),
         features=booster.num_features(),
-        features_column=model.getOrDefault(model.featuresCol),
-        prediction_column=model.getOrDefault(model.predictionCol),
+        features_column=dense,
+        prediction_column=prediction,
     )
+    features = model.getOrDefault(model.featuresCol)
+    return in_one_stage(dense_vectors(spark, booster.num_features(), features, dense), trees)
 
 
 MEMBER = Member("gradient_boosting", "features", DEFAULTS, fit, as_spark_trees)

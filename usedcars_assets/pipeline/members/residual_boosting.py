@@ -11,7 +11,7 @@ from pyspark.ml import Model, PipelineModel
 from pyspark.ml.feature import SQLTransformer
 from pyspark.sql import DataFrame
 
-from usedcars_assets.pipeline.jvm_stage import JvmStage
+from usedcars_assets.pipeline.jvm_stage import in_one_stage
 from usedcars_assets.pipeline.members import elastic_net, gradient_boosting
 from usedcars_assets.pipeline.members.member import Member, Parameters
 
@@ -31,9 +31,7 @@ def fit(rows: DataFrame, features: str, prediction: str, parameters: Parameters,
 def as_jvm_stage(model: Any) -> Model:
     """The same, its trees without Python and xgboost."""
     line, trees, together = model.stages
-    in_jvm = PipelineModel([line, gradient_boosting.as_spark_trees(trees), together])
-    # Python's own pipeline inside another would be written as one that only Python reads.
-    return JvmStage(in_jvm._to_java())
+    return in_one_stage(line, gradient_boosting.as_spark_trees(trees), together)
 
 
 MEMBER = Member("residual_boosting", "linear_features", gradient_boosting.DEFAULTS, fit, as_jvm_stage)
