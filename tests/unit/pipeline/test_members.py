@@ -107,6 +107,32 @@ def test_support_vector_regression_finds_a_line_and_ignores_outliers(spark: Spar
     assert [*model.coefficients.toArray(), model.intercept] == pytest.approx([2, -1, 10], abs=0.05)
 
 
+def test_residual_boosting_carries_its_line_beyond_the_rows_seen(spark: SparkSession) -> None:
+    """Trees alone answer there with the price of the last row that they know."""
+    chance = np.random.default_rng(4)
+    slope, step = chance.uniform(0, 10, 400), chance.integers(0, 2, 400)
+    table = [
+        (f"{place:03}", float(x), float(z), float(8 + 0.3 * x + (x > 5) * z))
+        for place, (x, z) in enumerate(zip(slope, step, strict=True))
+    ]
+    assemble = VectorAssembler(inputCols=["a", "b"], outputCol="x")
+    rows = assemble.transform(spark.createDataFrame(table, ["listing_id", "a", "b", "log_price"]))
+    beyond = assemble.transform(spark.createDataFrame([(20.0, 0.0), (30.0, 0.0)], ["a", "b"]))
+    rises = {}
+    for name in ("residual_boosting", "gradient_boosting"):
+        member = MEMBERS[name]
+        parameters = {**member.defaults, "n_estimators": 40, "min_child_weight": 1.0}
+        trained = member.fit(rows, "x", "p", parameters, 0)
+        served = member.served(trained)
+        found, as_trained = (
+            [row.p for row in model.transform(beyond).orderBy("a").collect()] for model in (served, trained)
+        )
+        assert found == pytest.approx(as_trained, abs=1e-5)
+        rises[name] = found[1] - found[0]
+    assert rises["gradient_boosting"] == 0
+    assert rises["residual_boosting"] > 2
+
+
 def test_an_unknown_parameter_is_refused_with_the_known_ones(training: Any) -> None:
     with pytest.raises(
         PipelineError, match=r"elastic_net has no parameter depth: use l1_share, max_iterations"
