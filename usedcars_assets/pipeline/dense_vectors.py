@@ -1,7 +1,7 @@
 """Vectors that keep their zeros.
 
 VectorAssembler leaves zeros out where that takes less room. A tree then searches for each place that it looks
-at, some thousand times a row: that took most of the time of a prediction.
+at, some thousand times a row: half of the trees' time, see docs/decisions/025.
 """
 
 import uuid

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 CODE_VERSION = "2"
 DEFAULT_MEMBERS = ("gradient_boosting", "residual_boosting", "support_vector", "elastic_net")
 MEMBER_NAMES = (*DEFAULT_MEMBERS, "random_forest")
+_BY_XGBOOST = ("gradient_boosting", "residual_boosting")
 CONFIGS: dict[str, type[Config]] = {
     "gradient_boosting": GradientBoostingConfig,
     "residual_boosting": ResidualBoostingConfig,
@@ -50,7 +51,7 @@ def member_asset(name: str) -> AssetsDefinition:
         group_name="training",
         owners=OWNERS,
         tags={"layer": "models"},
-        kinds={"spark", "mlflow"} | ({"xgboost"} if "boosting" in name else set()),
+        kinds={"spark", "mlflow"} | ({"xgboost"} if name in _BY_XGBOOST else set()),
         code_version=CODE_VERSION,
         retry_policy=OUTAGE_RETRIES,
     )
