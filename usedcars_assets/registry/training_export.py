@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from dagster import AssetExecutionContext, MetadataValue, Output, asset
+from dagster import AssetExecutionContext, AssetIn, MetadataValue, Output, asset
 
 from usedcars_assets.failures import OUTAGE_RETRIES, clear_failures
 from usedcars_assets.features.tables import in_stable_order
@@ -17,10 +17,12 @@ from usedcars_assets.references import (
 )
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.spark import SharedSpark
+from usedcars_assets.training.members import MEMBER_NAMES
 
 
 @asset(
     name="training_export",
+    ins={name: AssetIn(dagster_type=TrainedMember) for name in MEMBER_NAMES},
     description="The cleaned rows that a model version was trained on, with their split and fold.",
     group_name="registry",
     owners=OWNERS,
@@ -34,13 +36,9 @@ def training_export(
     registered_model: RegisteredVersion,
     stacked_model: StackedModel,
     feature_pipeline: FittedFeatures,
-    gradient_boosting: TrainedMember,
-    residual_boosting: TrainedMember,
-    support_vector: TrainedMember,
-    elastic_net: TrainedMember,
-    random_forest: TrainedMember,
     spark: SharedSpark,
     lake: Lake,
+    **each: TrainedMember,
 ) -> Output[TrainingExport]:
     """Writes the rows to exports/model_version=<N>, and the record that names them last."""
     from usedcars_assets.pipeline.tables import read_table, write_table
@@ -52,11 +50,7 @@ def training_export(
         split = read_table(session, lake.uri(feature_pipeline.split_path))
         write_table(in_stable_order(split), lake.uri(path), overwrite=True)
         rows = read_table(session, lake.uri(path)).count()
-    members = [
-        member
-        for member in (gradient_boosting, residual_boosting, support_vector, elastic_net, random_forest)
-        if member.trained and member.name in training.members
-    ]
+    members = [each[name] for name in MEMBER_NAMES if each[name].trained and name in training.members]
     export = TrainingExport(
         training=training,
         version=version,

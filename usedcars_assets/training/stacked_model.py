@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, cast
 
-from dagster import AssetExecutionContext, Config, Failure, MetadataValue, Output, asset
+from dagster import AssetExecutionContext, AssetIn, Config, Failure, MetadataValue, Output, asset
 from pydantic import Field
 
 from usedcars_assets.failures import OUTAGE_RETRIES, clear_failures
@@ -13,6 +13,7 @@ from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.resources.spark import SharedSpark
 from usedcars_assets.settings import defaults_from_environment
+from usedcars_assets.training.members import MEMBER_NAMES
 from usedcars_assets.training.plots import PREDICTED_AGAINST_TRUE, as_markdown_image, plot_of
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class QualityConfig(Config):
 
 @asset(
     name="stacked_model",
+    ins={name: AssetIn(dagster_type=TrainedMember) for name in MEMBER_NAMES},
     description="A linear model over the base models, as one Spark pipeline from a raw listing to a price.",
     group_name="training",
     owners=OWNERS,
@@ -51,21 +53,13 @@ def stacked_model(
     context: AssetExecutionContext,
     config: QualityConfig,
     feature_pipeline: FittedFeatures,
-    gradient_boosting: TrainedMember,
-    residual_boosting: TrainedMember,
-    support_vector: TrainedMember,
-    elastic_net: TrainedMember,
-    random_forest: TrainedMember,
     spark: SharedSpark,
     lake: Lake,
     mlflow: MlflowTracking,
+    **each: TrainedMember,
 ) -> Output[StackedModel]:
     """Stacks the members of the training."""
-    members = {
-        member.name: member
-        for member in (gradient_boosting, residual_boosting, support_vector, elastic_net, random_forest)
-        if member.name in feature_pipeline.training.members
-    }
+    members = {name: each[name] for name in MEMBER_NAMES if name in feature_pipeline.training.members}
     _check_same_training(feature_pipeline, members)
     with clear_failures("stacking"), spark.step(context) as session:
         return _stack(context, config, feature_pipeline, members, session, lake, mlflow)
