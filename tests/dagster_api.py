@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import requests
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 FINISHED = {"SUCCESS", "FAILURE", "CANCELED"}
 LOOKED_WELL = {"SUCCESS", "SKIPPED"}
@@ -32,6 +33,15 @@ query Ticks {
 """
 
 
+# The webserver says 500 once for each connection to its database that a restart has cut.
+once_it_answers = retry(
+    retry=retry_if_exception_type(requests.RequestException),
+    wait=wait_fixed(1),
+    stop=stop_after_delay(30),
+    reraise=True,
+)
+
+
 @dataclass(frozen=True)
 class Run:
     """One Dagster run."""
@@ -49,6 +59,7 @@ class DagsterGraphQL:
     def __init__(self, url: str) -> None:
         self.url = f"{url}/graphql"
 
+    @once_it_answers
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         answer = requests.post(self.url, json={"query": query, "variables": variables}, timeout=30)
         answer.raise_for_status()
@@ -82,15 +93,15 @@ class DagsterGraphQL:
             if event.get("error")
         ]
 
-    def wait_for_new_run(self, known: set[str], timeout_seconds: float = 120) -> Run:
-        """The first run that is not among the known ones."""
+    def wait_for_new_run(self, job: str, known: set[str], timeout_seconds: float = 120) -> Run:
+        """The first run of a job that is not among the known ones."""
         until = time.monotonic() + timeout_seconds
         while time.monotonic() < until:
             for run in reversed(self.runs()):
-                if run.id not in known:
+                if run.job == job and run.id not in known:
                     return run
             time.sleep(1)
-        raise AssertionError(f"no run started in {timeout_seconds} s; sensors: {self.ask(SENSOR_TICKS)}")
+        raise AssertionError(f"no {job} started in {timeout_seconds} s; sensors: {self.ask(SENSOR_TICKS)}")
 
     def looked_well(self, sensor: str) -> float:
         """When a sensor last looked without an error (seconds since 1970); 0 while that is not known."""

@@ -80,9 +80,9 @@ class Cluster:
         self.kubectl("create", "job", job, f"--from=cronjob/{name}")
         return job
 
-    def next_run(self, seconds: float = 180) -> Run:
-        """The run that starts next."""
-        run = self.dagster.wait_for_new_run(self.known_runs, seconds)
+    def next_run(self, job: str, seconds: float = 180) -> Run:
+        """The run of a job that starts next."""
+        run = self.dagster.wait_for_new_run(job, self.known_runs, seconds)
         self.known_runs.add(run.id)
         return run
 
@@ -103,8 +103,13 @@ class Cluster:
         wait_until(lambda: self._ready() == pods, seconds, f"{pods} ready pods of serving")
 
     def _ready(self) -> int:
+        """The ready pods of the newest kind."""
         (found,) = [d for d in self.objects("deployments") if d["metadata"]["name"] == "serving"]
-        return int(found["status"].get("readyReplicas", 0))
+        status = found["status"]
+        if status.get("observedGeneration") != found["metadata"]["generation"]:
+            return 0
+        former = status.get("replicas", 0) - status.get("updatedReplicas", 0)
+        return int(status.get("readyReplicas", 0)) if not former else 0
 
     def install(self, values: Path | None = None) -> None:
         """Install, or bring up to date, with values of one's own on top."""

@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,7 +23,9 @@ from tests.cluster.cluster import Cluster, installed, wait_until
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1800)]
 
+TEST_ROWS = 1_900  # in any case; the split is by chance
 EXECUTORS = "spark-role=executor"
+SERVING = "app.kubernetes.io/component=serving"
 REGISTER_COPY = Path(__file__).with_name("register_copy.py").read_text()
 SERVERS = "app.kubernetes.io/instance in (postgres, hdfs, kafka)"
 OTHER_VALUES: dict[str, dict[str, Any]] = {
@@ -64,15 +66,26 @@ def tell(what: str, answers: list[dict[str, Any]]) -> None:
 
 
 def under_requests(
-    cluster: Cluster, what: str, act: Any, count: int = 1500, rate: float = 100
+    cluster: Cluster,
+    what: str,
+    act: Callable[[], object],
+    is_over: Callable[[], bool] = lambda: True,
+    rate: float = 100,
 ) -> list[dict[str, Any]]:
-    """Do something while prices are asked; each request gets one answer."""
-    asking = cluster.ask(count, rate, "asked.json")
-    time.sleep(4)
-    act()
-    assert asking.wait(500) == 0
-    answers = cluster.answers("asked.json")
-    assert each_is_answered_once(answers, count)
+    """Do something while prices are asked, until it is over and once more; each request gets one answer."""
+    answers: list[dict[str, Any]] = []
+    asked, portion = 0, min(int(15 * rate), TEST_ROWS)
+    over = False
+    while not over:
+        over = asked > 0 and is_over()
+        asking = cluster.ask(portion, rate, "asked.json")
+        if not asked:
+            time.sleep(4)
+            act()
+        assert asking.wait(500) == 0
+        answers += cluster.answers("asked.json")
+        asked += portion
+    assert each_is_answered_once(answers, asked)
     tell(what, answers)
     return answers
 
@@ -82,7 +95,7 @@ def test_an_upload_is_found_once_trained_with_executors_as_pods_and_answers_clie
 ) -> None:
     cluster.upload(1, "2026-01")
     cluster.check_now("new-uploads")  # at once with Dagster's own sensor
-    run = cluster.next_run()
+    run = cluster.next_run("training")
     wait_until(lambda: bool(cluster.names("pods", EXECUTORS)), 180, "an executor")
     wait_until(lambda: cluster.is_finished(run), 1200, "the training")
     run = cluster.dagster.run(run.id)
@@ -97,8 +110,10 @@ def test_an_upload_is_found_once_trained_with_executors_as_pods_and_answers_clie
 
 def test_a_restart_of_the_deployment_is_not_noticed(cluster: Cluster) -> None:
     cluster.await_serving(2)
+    former = cluster.names("pods", SERVING)
     restart = lambda: cluster.kubectl("rollout", "restart", "deployment/serving")  # noqa: E731
-    under_requests(cluster, "kubectl rollout restart", restart, count=1900, rate=20)
+    is_over = lambda: not former & cluster.names("pods", SERVING)  # noqa: E731
+    under_requests(cluster, "kubectl rollout restart", restart, is_over, rate=20)
     cluster.await_serving(2)
 
 
@@ -119,28 +134,23 @@ def test_a_killed_broker_or_namenode_costs_no_request(cluster: Cluster, pod: str
 def test_a_second_batch_rolls_out_under_200_requests_a_second(cluster: Cluster) -> None:
     cluster.await_serving(2)
     cluster.upload(2, "2026-02")
-    run = cluster.next_run()
-    answers: list[dict[str, Any]] = []
-    is_over = False
-    while not is_over:
-        is_over = cluster.is_finished(run)  # and then asks once more
-        assert cluster.ask(1900, 200, "during.json").wait(400) == 0
-        answers += cluster.answers("during.json")
+    run = cluster.next_run("training")
+    answers = under_requests(
+        cluster, "rollout of a second batch", lambda: None, lambda: cluster.is_finished(run), rate=200
+    )
     assert cluster.dagster.run(run.id).status == "SUCCESS", cluster.dagster.failure_sentences(run.id)
-    assert each_is_answered_once(answers, len(answers))
     assert {answer["model_version"] for answer in answers} == {"1", "2"}
-    tell("rollout of a second batch", answers)
 
 
 def test_a_driver_killed_in_mid_training_is_begun_anew_and_leaves_nothing_behind(cluster: Cluster) -> None:
     cluster.upload(3, "2026-03")
-    run = cluster.next_run()
+    run = cluster.next_run("training")
     wait_until(lambda: bool(cluster.names("pods", EXECUTORS)), 180, "an executor")
     former = cluster.names("pods", EXECUTORS)
     time.sleep(20)
     cluster.kubectl("delete", "pod", "-l", f"dagster/run-id={run.id}", "--force", "--grace-period=0")
     wait_until(lambda: not former & cluster.names("pods", EXECUTORS), 90, "the former executors to be gone")
-    retried = cluster.next_run(300)
+    retried = cluster.next_run("training", 300)
     wait_until(lambda: cluster.is_finished(retried), 900, "the training, begun anew")
     status = cluster.dagster.run(retried.id).status
     assert status == "SUCCESS", cluster.dagster.failure_sentences(retried.id)
@@ -156,7 +166,7 @@ def test_a_version_registered_by_hand_is_rolled_out_once(cluster: Cluster) -> No
     cluster.await_serving(2)
     version = cluster.python(REGISTER_COPY, "whole")
     cluster.check_now("new-model-events")  # at once with Dagster's own sensor
-    run = cluster.next_run()
+    run = cluster.next_run("rollout")
     wait_until(lambda: cluster.is_finished(run), 600, "the rollout")
     assert cluster.dagster.run(run.id).status == "SUCCESS", cluster.dagster.failure_sentences(run.id)
     assert [each.job for each in cluster.dagster.runs()].count("rollout") == 1
@@ -173,7 +183,7 @@ def test_a_broken_version_is_refused_with_its_reason_and_the_one_in_service_answ
 
     def roll_out() -> None:
         cluster.check_now("new-model-events")
-        runs.append(cluster.next_run())
+        runs.append(cluster.next_run("rollout"))
         wait_until(lambda: cluster.is_finished(runs[0]), 600, "the rollout")
 
     answers = under_requests(cluster, "rollout of a broken version", roll_out)

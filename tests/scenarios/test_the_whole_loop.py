@@ -76,9 +76,9 @@ class World:
     def part(self, number: int) -> Path:
         return self.folder / "parts" / f"batch-{number:04}.csv"
 
-    def next_run(self) -> Run:
-        """The run that starts next, once it has ended."""
-        started = self.dagster.wait_for_new_run(self.known_runs)
+    def next_training(self) -> Run:
+        """The training that starts next, once it has ended."""
+        started = self.dagster.wait_for_new_run("training", self.known_runs)
         self.known_runs.add(started.id)
         return self.dagster.wait_until_finished(started.id)
 
@@ -183,7 +183,7 @@ def print_tail_of_logs(settings: PlatformSettings) -> None:
 
 def test_a_raw_batch_becomes_a_live_model_that_answers(world: World) -> None:
     world.upload(world.part(1), "2026-01")
-    run = world.next_run()
+    run = world.next_training()
     assert run.status == "SUCCESS", world.dagster.failure_sentences(run.id)
     assert world.ask(60, 30, "first.json").wait(240) == 0
     answers = world.answers("first.json")
@@ -227,7 +227,7 @@ def test_a_batch_with_another_header_fails_with_its_sentence_and_the_model_in_se
     bad = world.folder / "bad.csv"
     bad.write_text("vin,price\n1,2\n")
     world.upload(bad, "2026-02-bad")
-    run = world.next_run()
+    run = world.next_training()
     assert run.status == "FAILURE"
     assert any("2026-02-bad" in sentence for sentence in world.dagster.failure_sentences(run.id))
     assert world.ask(20, 20, "after.json").wait(240) == 0
@@ -236,7 +236,7 @@ def test_a_batch_with_another_header_fails_with_its_sentence_and_the_model_in_se
 
 def test_the_next_good_batch_trains_and_takes_over_while_prices_are_answered_once_each(world: World) -> None:
     world.upload(world.part(2), "2026-02")
-    run = world.dagster.wait_for_new_run(world.known_runs)
+    run = world.dagster.wait_for_new_run("training", world.known_runs)
     world.known_runs.add(run.id)
     answers: list[dict[str, Any]] = []
     is_over = False
