@@ -120,6 +120,7 @@ def test_dagster_finds_the_code_location_by_the_workspace_and_dg_by_the_project(
         done = subprocess.run(
             [str(Path(sys.executable).with_name(name)), *arguments],
             cwd=Path(__file__).parents[3],
+            env={key: value for key, value in os.environ.items() if key != "DAGSTER_HOME"},
             capture_output=True,
             text=True,
             check=False,
