@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -118,6 +119,12 @@ class Service:
     def ledger(self) -> list[Entry]:
         return read_promotions(self.topics)
 
+    def await_alias(self, version: str) -> None:
+        deadline = time.monotonic() + 60
+        while self.served() != version:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
     def served(self) -> str | None:
         try:
             return str(self.client.get_model_version_by_alias(self.name, "serving").version)
@@ -184,10 +191,7 @@ def test_a_rollout_whose_process_is_killed_is_ended_by_the_next_one(service: Ser
     bad = service.register("silent")
     killed = multiprocessing.get_context("fork").Process(target=service.roll_out, args=(bad,))
     killed.start()
-    deadline = time.monotonic() + 60
-    while service.served() != bad:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    service.await_alias(bad)
     assert killed.pid is not None
     os.kill(killed.pid, signal.SIGKILL)
     killed.join()
@@ -195,6 +199,31 @@ def test_a_rollout_whose_process_is_killed_is_ended_by_the_next_one(service: Ser
     assert left is not None
     with pytest.raises(Failure, match="Version 1 is back and answers"):
         service.roll_out(str(left.version), timeout=8)
+    assert service.served() == "1"
+
+
+def test_kafka_away_after_the_alias_has_moved_is_waited_for(service: Service, platform: Any) -> None:
+    service.roll_out(service.register())
+    second = service.register("silent")
+    with ThreadPoolExecutor(1) as thread:
+        rollout = thread.submit(service.roll_out, second)
+        service.await_alias(second)
+        with platform.without("kafka"):
+            service.client.set_model_version_tag(service.name, second, "behaviour", "answers")
+        assert rollout.result(120).previous == "1"
+    assert service.served() == second
+
+
+def test_mlflow_away_while_a_version_is_to_be_put_back_is_waited_for(service: Service, platform: Any) -> None:
+    service.roll_out(service.register())
+    bad = service.register("silent")
+    with ThreadPoolExecutor(1) as thread:
+        rollout = thread.submit(service.roll_out, bad, timeout=30)
+        service.await_alias(bad)
+        with platform.without("mlflow"):
+            time.sleep(22)  # and as long as it takes to start: when the rollout gives up, it is not there yet
+        with pytest.raises(Failure, match="Version 1 is back and answers"):
+            rollout.result(180)
     assert service.served() == "1"
 
 
