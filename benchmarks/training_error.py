@@ -1,11 +1,13 @@
 """Errors of the platform's models beside those of a notebook's, on the same rows.
 
-    python benchmarks/training_error.py [--rows 60000] [--file FILE.csv] [--seed 20]
+    python benchmarks/training_error.py [--rows 60000 | --file RAW.csv | --cleaned-sample FILE.csv]
+        [--seed 20] [--beside xgboost …] [--automl-seconds 300]
 
-Both learn from the same cleaned rows and are asked for the prices of the same test rows. The platform gets
-them raw and does what a training does, with its defaults. XGBoost, with 400 trees of depth 8, gets the
-cleaned, typed columns as a table, texts as categories. Each runs in a process of its own; the seed is that
-of the models.
+All learn from the same cleaned rows and are asked for the prices of the same test rows. The platform gets
+them raw and does what a training does, with its defaults. The others get the cleaned, typed columns as a
+table, texts as categories, and learn the logarithm of the price where that serves them better: XGBoost with
+400 trees of depth 8; a stack of scikit-learn, its boosting tuned by a random search; FLAML, an AutoML, for
+--automl-seconds. Each runs in a process of its own; the seed is that of the models.
 """
 
 import argparse
@@ -16,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cleaned_sample import write_as_raw
 from rich.console import Console
 from rich.table import Table
 from separate_runs import CORES, generate, measured, spark_session
@@ -98,6 +101,69 @@ def xgboost_on_plain_columns(folder: Path, seed: int) -> dict[str, Errors]:
     return {"XGBoost, 400 trees of depth 8": errors_of(true, model.predict(test))}
 
 
+def scikit_learn_stack(folder: Path, seed: int) -> dict[str, Errors]:
+    """Boosting, extremely randomised trees and ridge, stacked by five folds."""
+    import numpy as np
+    from scipy.stats import loguniform, randint
+    from sklearn.compose import TransformedTargetRegressor, make_column_selector, make_column_transformer
+    from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor, StackingRegressor
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import RandomizedSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler, TargetEncoder
+
+    train, test, prices, true = plain_rows(folder)
+    columns = make_column_transformer(
+        (TargetEncoder(random_state=seed), make_column_selector(dtype_include="category")),
+        remainder="passthrough",
+    )
+    search = RandomizedSearchCV(
+        make_pipeline(columns, HistGradientBoostingRegressor(max_iter=400, random_state=seed)),
+        {
+            "histgradientboostingregressor__learning_rate": loguniform(0.02, 0.2),
+            "histgradientboostingregressor__max_leaf_nodes": randint(15, 128),
+            "histgradientboostingregressor__min_samples_leaf": randint(5, 80),
+            "histgradientboostingregressor__l2_regularization": loguniform(1e-3, 10),
+        },
+        n_iter=10,
+        cv=3,
+        random_state=seed,
+    ).fit(train, np.log(prices))
+    trees = ExtraTreesRegressor(200, min_samples_leaf=2, n_jobs=CORES, random_state=seed)
+    stack = StackingRegressor(
+        [
+            ("boosting", search.best_estimator_),
+            ("trees", make_pipeline(columns, SimpleImputer(), trees)),
+            ("ridge", make_pipeline(columns, SimpleImputer(), StandardScaler(), RidgeCV())),
+        ],
+        final_estimator=RidgeCV(),
+        cv=5,
+    )
+    model = TransformedTargetRegressor(stack, func=np.log, inverse_func=np.exp).fit(train, prices)
+    return {"scikit-learn, tuned stack": errors_of(true, model.predict(test))}
+
+
+def flaml_automl(folder: Path, seed: int, seconds: float) -> dict[str, Errors]:
+    import numpy as np
+    from flaml import AutoML
+
+    train, test, prices, true = plain_rows(folder)
+    search = AutoML()
+    search.fit(
+        X_train=train,
+        y_train=np.log(prices),
+        task="regression",
+        metric="rmse",
+        time_budget=seconds,
+        n_jobs=CORES,
+        seed=seed,
+        verbose=0,
+    )
+    name = f"FLAML for {seconds:.0f} s: {search.best_estimator}"
+    return {name: errors_of(true, np.exp(search.predict(test)))}
+
+
 def errors_of(true: "pd.Series", predicted: "npt.NDArray[np.float64]") -> Errors:
     from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
@@ -108,9 +174,12 @@ def errors_of(true: "pd.Series", predicted: "npt.NDArray[np.float64]") -> Errors
     }
 
 
-RUNS: dict[str, Callable[[Path, int], dict[str, Errors]]] = {
-    "platform": platform,
-    "xgboost": xgboost_on_plain_columns,
+PEERS = ("xgboost", "scikit-learn", "flaml")
+RUNS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Errors]]] = {
+    "platform": lambda folder, asked: platform(folder, asked.seed),
+    "xgboost": lambda folder, asked: xgboost_on_plain_columns(folder, asked.seed),
+    "scikit-learn": lambda folder, asked: scikit_learn_stack(folder, asked.seed),
+    "flaml": lambda folder, asked: flaml_automl(folder, asked.seed, asked.automl_seconds),
 }
 
 
@@ -120,23 +189,29 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--file", type=Path, help="a raw file, instead of a generated one")
+    parser.add_argument("--cleaned-sample", type=Path, help="rows in the form of cleaned_sample.py instead")
     parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("--automl-seconds", type=float, default=300, help="what FLAML may search")
+    parser.add_argument("--beside", nargs="*", choices=PEERS, default=PEERS, help="whom to compare with")
     parser.add_argument("--run", choices=sorted(RUNS), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
-        print(json.dumps(RUNS[arguments.run](arguments.folder, arguments.seed)))
+        print(json.dumps(RUNS[arguments.run](arguments.folder, arguments)))
         return
     table = Table("", "RMSE", "MAE", "R²", "seconds, all")
     with tempfile.TemporaryDirectory(prefix="usedcars-error-") as temporary:
         folder = Path(temporary)
         if arguments.file:
             (folder / "raw.csv").symlink_to(arguments.file.resolve())
+        elif arguments.cleaned_sample:
+            write_as_raw(arguments.cleaned_sample, folder / "raw.csv")
         else:
             generate(folder / "raw.csv", arguments.rows)
-        for run in RUNS:
+        for run in ("platform", *arguments.beside):
             began = time.monotonic()
-            errors = measured(__file__, run, folder=folder, seed=arguments.seed)
+            given = {"seed": arguments.seed, "automl-seconds": arguments.automl_seconds}
+            errors = measured(__file__, run, folder=folder, **given)
             seconds = time.monotonic() - began
             for name, found in errors.items():
                 table.add_row(
