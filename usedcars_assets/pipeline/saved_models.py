@@ -10,14 +10,16 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from pyspark.ml import PipelineModel
 from pyspark.ml.util import JavaMLReadable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
 from usedcars_assets.pipeline.jvm_stage import JvmStage
-from usedcars_assets.pipeline.tables import delete_path
+from usedcars_assets.pipeline.tables import copy_from_local, delete_path, load_pipeline
 
 
 def load_from_tables(
@@ -47,6 +49,16 @@ def load_from_tables(
         for name, table in tables.items():
             table.write.parquet(f"{path}/{name}")
         return JvmStage(model.read()._jread.load(path))
+    finally:
+        delete_path(spark, path)
+
+
+def load_from_local(spark: SparkSession, folder: Path) -> PipelineModel:
+    """The pipeline in a folder of this machine, by way of the scratch folder: executors read it, too."""
+    path = f"{_scratch(spark)}/pipeline-{uuid.uuid4().hex}"
+    try:
+        copy_from_local(spark, folder, path)
+        return load_pipeline(path)
     finally:
         delete_path(spark, path)
 

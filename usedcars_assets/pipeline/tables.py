@@ -4,6 +4,7 @@ HDFS renames a folder in one step, so everything is written next to its place an
 """
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
@@ -63,6 +64,14 @@ def load_pipeline(path: str) -> PipelineModel:
         jvm: Any = spark.sparkContext._jvm
         stages = jvm.org.apache.spark.ml.PipelineModel.load(path).stages()
         return PipelineModel([JvmStage(stage) for stage in stages])
+
+
+def copy_from_local(spark: SparkSession, folder: Path, path: str) -> None:
+    """Copies a folder of this machine to `path`."""
+    with writing("a copy", path):
+        hadoop_path, file_system = _hadoop(spark, path)
+        jvm: Any = spark.sparkContext._jvm
+        file_system.copyFromLocalFile(jvm.org.apache.hadoop.fs.Path(folder.as_uri()), hadoop_path)
 
 
 def path_exists(spark: SparkSession, path: str) -> bool:

@@ -1,5 +1,6 @@
 """Versions of the registered model."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usedcars_assets.resources.mlflow import MlflowTracking
@@ -22,12 +23,23 @@ def version_with_alias(client: "MlflowClient", name: str, alias: str) -> str | N
 
 
 def load_version(tracking: MlflowTracking, name: str, version: str) -> "PipelineModel":
-    """The artefact of a version, from the tracking server."""
+    """The artefact of a version, from the tracking server, in the active Spark session.
+
+    MLflow's own `load_model` makes a Python object of each tree, which takes seconds.
+    """
+    from tempfile import TemporaryDirectory
+
     import mlflow
+    from mlflow.models import Model
+    from pyspark.sql import SparkSession
+
+    from usedcars_assets.pipeline.saved_models import load_from_local
 
     mlflow.set_tracking_uri(tracking.tracking_uri)
-    model: PipelineModel = mlflow.spark.load_model(f"models:/{name}/{version}")
-    return model
+    with TemporaryDirectory() as temporary:
+        folder = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=temporary))
+        flavor = Model.load(str(folder)).flavors["spark"]
+        return load_from_local(SparkSession.active(), folder / flavor["model_data"])
 
 
 def input_example(tracking: MlflowTracking, name: str, version: str) -> str | None:
