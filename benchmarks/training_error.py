@@ -73,7 +73,7 @@ def plain_rows(folder: Path) -> "tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd
     import pandas as pd
 
     rows = pd.read_parquet(folder / "split")
-    plain = rows.drop(columns=LEFT_OUT, errors="ignore")
+    plain = rows.drop(columns=LEFT_OUT, errors="ignore").dropna(axis="columns", how="all")
     for name in plain.columns:
         if name.endswith("_date"):
             plain[name] = (pd.to_datetime(plain[name]) - pd.Timestamp("2000-01-01")).dt.days

@@ -33,7 +33,7 @@ from usedcars_assets.training.members import DEFAULT_MEMBERS, MEMBER_NAMES
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 STABLE_PARTITIONS = 8
 TRAINING_DISTRIBUTION = "training_distribution.json"
 """The name of its file, beside the features and in the registered version."""

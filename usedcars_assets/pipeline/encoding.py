@@ -60,17 +60,35 @@ def fit_target_encoders(
     words: array column with one word for each categorical column, always in the same order; a word names its
     column, so that no two columns share one. encoded: the places of those that are encoded by the target;
     effects: of those whose effects at equal others are estimated, in this order. target: double. fold: int.
-    The vector: the encodings, the effects, the sum of the effects.
+    The vector: the encodings, the effects, the sum of the effects; 0 for what all rows share.
     """
     size, per_row = len(encoded) + len(effects) + 1, 1 + max(*encoded, *effects)
     units = sf.round(sf.col(target) * UNITS).cast("bigint")
-    folds = rows.groupBy(fold).agg(sf.count(sf.lit(1)).alias("n"), sf.sum(units).alias("total")).collect()
+    wanted = sorted({*encoded, *effects})
+    folds = (
+        rows.groupBy(fold)
+        .agg(
+            sf.count(sf.lit(1)).alias("n"),
+            sf.sum(units).alias("total"),
+            *(sf.min(sf.col(words)[place]).alias(f"first_{place}") for place in wanted),
+            *(sf.max(sf.col(words)[place]).alias(f"last_{place}") for place in wanted),
+        )
+        .collect()
+    )
     n, total = sum(row["n"] for row in folds), sum(row["total"] for row in folds)
     means = {row[fold]: (total - row["total"]) / max(n - row["n"], 1) / UNITS for row in folds}
+    # A category that all rows share tells nothing of a row; out-of-fold it would tell the row's fold, and so
+    # what the prices in it are.
+    shared = [
+        place
+        for place in wanted
+        if len({row[f"{end}_{place}"] for row in folds for end in ("first", "last")}) == 1
+    ]
     others_mean = sf.create_map(*(sf.lit(value) for item in means.items() for value in item))
     of_encoded = sf.array(*(sf.col(words)[place] for place in encoded))
     by_fold = (
         rows.select(fold, units.alias("units"), sf.posexplode(of_encoded).alias("place", "word"))
+        .where(~sf.col("place").isin([encoded.index(place) for place in shared if place in encoded]))
         .groupBy("place", "word", fold)
         .agg(sf.count(sf.lit(1)).alias("n"), sf.sum("units").alias("total"))
         .localCheckpoint()  # Both tables are made of it.
@@ -83,7 +101,7 @@ def fit_target_encoders(
         fold=fold,
         means={**means, NO_FOLD: total / n / UNITS},
         smoothing=effect_smoothing,
-    )
+    ).where(~sf.col("order").isin([effects.index(place) for place in shared if place in effects]))
     every_fold = Window.partitionBy("place", "word")
     by_others = by_fold.select(
         "place",

@@ -117,3 +117,11 @@ def test_an_effect_does_not_tell_what_goes_with_the_category(spark: SparkSession
     price_of_dealer, effect_of_dealer = encodings[0], encodings[3]
     assert abs(price_of_dealer) > 0.5
     assert abs(effect_of_dealer) < 0.02
+
+
+def test_a_category_that_all_rows_share_does_not_tell_a_row_its_fold(rows: DataFrame) -> None:
+    alike = rows.withColumn("words", sf.array(sf.lit("make:only"), "city"))
+    of_make, effect_of_make, effect_of_city, both = 0, 3, 2, 4
+    for encodings in encoded_out_of_fold(alike).values():
+        assert encodings[of_make] == encodings[effect_of_make] == 0
+        assert encodings[both] == encodings[effect_of_city]
