@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -84,6 +85,20 @@ def _quoted(text: str) -> str:
     return '"' + _escaped(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def _variable(name: str, value: str) -> str:
+    """NAME=value as Supervisor reads it: in quotes of either kind, without escapes.
+
+    Raises PlatformError for a value that can't be written so.
+    """
+    quote = "'" if '"' in value else '"'
+    if quote in value or value != value.strip("'\"") or re.search(r"\s[;#]", value):
+        raise PlatformError(
+            f"{name} can't be handed to the services ({value[:60]}): use one kind of quotes in it, "
+            "none at its ends, and no ; or # behind a space"
+        )
+    return f"{name}={quote}{_escaped(value)}{quote}"
+
+
 def configuration_file(settings: PlatformSettings) -> Path:
     """Where Supervisor's configuration lies."""
     return settings.run_folder / "supervisord.conf"
@@ -111,7 +126,7 @@ def write_configuration(
                 _quoted(word) for word in (*(_YIELDING if service.yields else ()), *service.command)
             ),
             directory=directory,
-            environment=",".join(f"{name}={_quoted(value)}" for name, value in pairs.items()),
+            environment=",".join(_variable(name, value) for name, value in pairs.items()),
             stop_timeout=settings.stop_timeout_seconds,
             logs=logs,
         )
