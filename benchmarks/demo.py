@@ -10,27 +10,16 @@ import argparse
 import os
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from peak_memory import watch_memory
 from rich.console import Console
 from rich.table import Table
 
 PORT_OFFSET = 20000
-SAMPLE_EVERY_SECONDS = 2.0
-
-
-@dataclass
-class PeakMemory:
-    """The largest sum of proportional set sizes (shared pages counted once) seen, in bytes."""
-
-    peak: int = 0
-    by_command: dict[str, int] | None = None
 
 
 def processes_of(home: Path) -> Iterator[psutil.Process]:
@@ -41,40 +30,6 @@ def processes_of(home: Path) -> Iterator[psutil.Process]:
                 yield process
         except (psutil.AccessDenied, psutil.NoSuchProcess):
             continue
-
-
-def memory_of(home: Path) -> dict[str, int]:
-    """Bytes by command of all processes of the clone."""
-    sizes: dict[str, int] = {}
-    for process in processes_of(home):
-        try:
-            memory = process.memory_full_info()
-            name = " ".join(process.cmdline()[-2:])[-60:]
-        except (psutil.AccessDenied, psutil.NoSuchProcess):
-            continue
-        sizes[f"{process.pid} {name}"] = getattr(memory, "pss", memory.uss)
-    return sizes
-
-
-@contextmanager
-def watch_memory(home: Path) -> Iterator[PeakMemory]:
-    """Sample the memory of the clone's processes until the block ends."""
-    peak = PeakMemory()
-    done = threading.Event()
-
-    def sample() -> None:
-        while not done.wait(SAMPLE_EVERY_SECONDS):
-            sizes = memory_of(home)
-            if sum(sizes.values()) > peak.peak:
-                peak.peak, peak.by_command = sum(sizes.values()), sizes
-
-    watcher = threading.Thread(target=sample, daemon=True)
-    watcher.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        watcher.join()
 
 
 def run_demo(clone: Path, environment: dict[str, str], rows: int) -> float:
@@ -108,7 +63,7 @@ def main() -> None:
             table.add_column(column, justify="right")
         try:
             for name in ("fresh clone" if arguments.fresh else "new clone", "second time"):
-                with watch_memory(home) as memory:
+                with watch_memory(lambda: processes_of(home)) as memory:
                     seconds = run_demo(clone, environment, arguments.rows)
                 table.add_row(
                     name, f"{seconds // 60:.0f} min {seconds % 60:.0f} s", f"{memory.peak / 2**30:.2f} GiB"
@@ -117,7 +72,7 @@ def main() -> None:
             subprocess.run(["make", "down"], cwd=clone, env=environment, check=False)
         console = Console(width=120)
         console.print(table)
-        for command, size in sorted((memory.by_command or {}).items(), key=lambda item: -item[1])[:16]:
+        for command, size in sorted(memory.by_command.items(), key=lambda item: -item[1])[:16]:
             console.print(f"{size / 2**20:8.0f} MiB  {command}", highlight=False)
 
 
