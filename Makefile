@@ -5,7 +5,7 @@ INSTALLED := .venv/installed
 PACKAGES := usedcars_assets streaming_app simulation local_platform
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint types imports browser helm test test-unit images k8s-install k8s-uninstall test-k8s bench bench-serving
+.PHONY: help setup lock lint types imports browser helm test test-unit images k8s-install k8s-uninstall test-k8s bench bench-training bench-serving
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -74,6 +74,9 @@ test-k8s: $(INSTALLED) ## the platform in the cluster that KUBECONFIG names, wit
 bench: $(INSTALLED) ## what is measured: the demo in a fresh clone, reading and cleaning a batch
 	$(BIN)/python benchmarks/demo.py
 	$(BIN)/python benchmarks/etl.py
+
+bench-training: $(INSTALLED) ## raw file to model, beside notebooks: TRAINING_ROWS="30000 300000"
+	$(BIN)/python benchmarks/training.py --rows $(or $(TRAINING_ROWS),30000) --keep docs/benchmarks
 
 bench-serving: $(INSTALLED) ## serving beside its peers, with the model of a platform that is up (make demo)
 	$(BIN)/python benchmarks/serving.py
