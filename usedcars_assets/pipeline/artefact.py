@@ -15,12 +15,14 @@ def assemble_artefact(
 ) -> PipelineModel:
     """The pipeline that is registered, made of JVM stages only, so that any Spark loads and runs it.
 
+    A member without weight is not in it: no price depends on it, and each takes its time of every request.
+
     In: STRING column `listing`, a JSON object with the raw column names. Out: all columns of the input, price
     DOUBLE (USD, null when rejected), price_low and price_high DOUBLE (USD, around 90 % of the true prices,
     null when rejected), rejection STRING (null, or the code of the first rule broken), rejection_field STRING
     (the raw field at fault), and the intermediate columns.
     """
-    names = list(stack.weights)
+    names = stack.served_members
     kept_inside = (f"{stack.bounds.sql(f'prediction_{name}')} AS bounded_{name}" for name in names)
     bounded = SQLTransformer(statement=f"SELECT *, {', '.join(kept_inside)} FROM __THIS__")  # noqa: S608
     predictions = VectorAssembler(

@@ -40,7 +40,7 @@ _Numbers = npt.NDArray[np.float64]
 class StackResult:
     """The meta-model and what it is worth.
 
-    model: vector of member predictions (log price, in the order of `weights`) to log price.
+    model: vector of the predictions of `served_members` (log price, in this order) to log price.
     weights: of each member, none negative.
     bounds: inside which each member's prediction is kept before it is weighed.
     smearing: what to multiply exp(log price) with for the expected price.
@@ -70,6 +70,11 @@ class StackResult:
     improvement: float
     training_seconds: float
     validation_seconds: float
+
+    @property
+    def served_members(self) -> tuple[str, ...]:
+        """The members that a price depends on."""
+        return _with_weight(self.weights)
 
 
 def train_stack(
@@ -108,12 +113,14 @@ def train_stack(
         test.unpersist()
     best_member = min(names, key=lambda name: of_unseen[name].rmse)
     cv_mean, cv_deviation = mean_and_deviation(of_folds)
+    by_name = dict(zip(names, weights.tolist(), strict=True))
+    served = np.array([by_name[name] for name in _with_weight(by_name)])
     model = linear_model(
-        unseen.sparkSession, weights, float(intercept), MEMBER_PREDICTIONS, LOG_PRICE_PREDICTION
+        unseen.sparkSession, served, float(intercept), MEMBER_PREDICTIONS, LOG_PRICE_PREDICTION
     )
     return StackResult(
         model=model,
-        weights=dict(zip(names, weights.tolist(), strict=True)),
+        weights=by_name,
         bounds=bounds,
         smearing=smearing[_STACK],
         intervals=intervals,
@@ -138,6 +145,11 @@ def train_stack(
         training_seconds=training_seconds,
         validation_seconds=time.monotonic() - start - training_seconds,
     )
+
+
+def _with_weight(weights: Mapping[str, float]) -> tuple[str, ...]:
+    """The members with a weight; all of them where none has one, as a model needs inputs."""
+    return tuple(name for name, weight in weights.items() if weight) or tuple(weights)
 
 
 def _with_interval(predictions: DataFrame, intervals: PriceIntervals) -> DataFrame:

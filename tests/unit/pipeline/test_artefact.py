@@ -71,6 +71,17 @@ def test_the_artefact_keeps_the_columns_of_its_caller(training: Any) -> None:
     assert (types["price"], types["rejection"], types["rejection_field"]) == ("double", "string", "string")
 
 
+def test_members_without_weight_are_not_asked(training: Any) -> None:
+    listings = training.split.select("listing").limit(1)
+    asked = {
+        name
+        for name in training.members
+        if f"prediction_{name}" in training.artefact.transform(listings).columns
+    }
+    assert asked == {name for name, weight in training.stack.weights.items() if weight > 0}
+    assert asked < set(training.members)
+
+
 def test_price_and_saving_in_a_request_change_nothing(training: Any, spark: SparkSession) -> None:
     listing = json.loads(training.split.select("listing").first()[0])
     cheating = [listing, listing | {"price": 1, "savings_amount": 99_999, "unknown": [1, {"a": 2}]}]

@@ -59,6 +59,17 @@ def test_one_member_can_stand_alone(spark: SparkSession) -> None:
     assert stack.model.intercept == pytest.approx(-0.1)
 
 
+def test_a_member_that_would_need_a_negative_weight_is_not_served(spark: SparkSession) -> None:
+    chance = np.random.default_rng(7)
+    truth = chance.normal(10, 0.5, 200)
+    told = {"contrary": 20 - truth + chance.normal(0, 1, 200), "near": truth + chance.normal(0, 0.1, 200)}
+    tables = {name: predictions(spark, name, truth, values) for name, values in told.items()}
+    both, alone = train_stack(tables, tables), train_stack({"near": tables["near"]}, {"near": tables["near"]})
+    assert both.weights == {"contrary": 0.0, "near": pytest.approx(alone.weights["near"])}
+    assert both.served_members == ("near",)
+    assert both.model.coefficients.toArray() == pytest.approx(alone.model.coefficients.toArray())
+
+
 def test_members_of_different_trainings_are_refused(spark: SparkSession) -> None:
     truth = np.linspace(9, 11, 50)
     one = predictions(spark, "one", truth, truth)
