@@ -62,7 +62,7 @@ def test_one_member_can_stand_alone(spark: SparkSession) -> None:
 def test_a_member_that_would_need_a_negative_weight_is_not_served(spark: SparkSession) -> None:
     chance = np.random.default_rng(7)
     truth = chance.normal(10, 0.5, 200)
-    told = {"contrary": 20 - truth + chance.normal(0, 1, 200), "near": truth + chance.normal(0, 0.1, 200)}
+    told = {"contrary": 20 - truth + chance.normal(0, 0.1, 200), "near": truth + chance.normal(0, 0.1, 200)}
     tables = {name: predictions(spark, name, truth, values) for name, values in told.items()}
     both, alone = train_stack(tables, tables), train_stack({"near": tables["near"]}, {"near": tables["near"]})
     assert both.weights == {"contrary": 0.0, "near": pytest.approx(alone.weights["near"])}
