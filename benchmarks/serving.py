@@ -26,20 +26,18 @@ from pathlib import Path
 from uuid import uuid4
 
 import psutil
+from asked_listings import asked_listings
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from rich.console import Console
 from rich.table import Table
 
 from local_platform.settings import PlatformSettings
-from simulation.asking import read_questions
 from simulation.generation import generate_listings
 from streaming_app.model_registry import find_version
 from streaming_app.settings import ServingSettings
 
 PARTITIONS = 2
-UNREAD = ("description", "main_picture_url")  # long, and no model looks at them: who asks leaves them out
-UNKNOWN = (None, "", "--", "None")  # placeholders of the published file
 RATES = (1_000, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000)
 HTTP_RATES = (5, 10, 20, 50, 100, 200)
 SECONDS_A_RATE = 15.0
@@ -246,10 +244,7 @@ def main() -> None:
         raw = folder / "raw.csv"
         for _ in generate_listings(raw, 20_000, seed=9):
             pass
-        listings = [
-            json.dumps({k: v for k, v in question.listing.items() if k not in UNREAD and v not in UNKNOWN})
-            for question in read_questions(raw, 2_000)
-        ]
+        listings = asked_listings(raw, 2_000)
         print(f"listings of {sum(map(len, listings)) / len(listings):.0f} characters on average")
         ports = count(18_081)
         for peer in given.only:
