@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pandas as pd
+from notebook_columns import CATEGORIES, NUMBERS
 from sklearn.compose import TransformedTargetRegressor, make_column_selector, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor, StackingRegressor
 from sklearn.impute import SimpleImputer
@@ -15,7 +16,6 @@ from sklearn.linear_model import RidgeCV
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, TargetEncoder
-from spark_notebook import CATEGORIES, NUMBERS
 from xgboost import XGBRegressor
 
 MORE_CATEGORIES = ["city", "dealer_zip", "trim_name"]

@@ -6,6 +6,7 @@ python benchmarks/peers/spark_notebook.py RAW.csv TEST_IDS.txt CORES
 import json
 import sys
 
+from notebook_columns import CATEGORIES, NUMBERS
 from pyspark.ml import Pipeline
 from pyspark.ml.evaluation import RegressionEvaluator
 from pyspark.ml.feature import Imputer, OneHotEncoder, StringIndexer, VectorAssembler
@@ -13,43 +14,6 @@ from pyspark.ml.regression import GBTRegressor
 from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
-
-WITH_UNIT = [
-    "back_legroom",
-    "front_legroom",
-    "fuel_tank_volume",
-    "height",
-    "length",
-    "wheelbase",
-    "width",
-    "maximum_seating",
-]
-NUMBERS = [
-    *WITH_UNIT,
-    "city_fuel_economy",
-    "daysonmarket",
-    "engine_displacement",
-    "highway_fuel_economy",
-    "horsepower",
-    "latitude",
-    "longitude",
-    "mileage",
-    "owner_count",
-    "seller_rating",
-    "year",
-]
-CATEGORIES = [
-    "body_type",
-    "engine_type",
-    "franchise_dealer",
-    "fuel_type",
-    "is_new",
-    "listing_color",
-    "make_name",
-    "model_name",
-    "transmission",
-    "wheel_system",
-]
 
 
 def main(file: str, test_ids: str, cores: int) -> None:
