@@ -9,8 +9,6 @@ counts. Spark plans the stages together, so that one may seem to cost less than 
 """
 
 import argparse
-import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,14 +16,13 @@ from tempfile import TemporaryDirectory
 
 from asked_listings import asked_listings
 from pyspark.ml.wrapper import JavaModel
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from rich.console import Console
 from rich.table import Table
-from separate_runs import generate
+from separate_runs import generate, spark_session
 
 from local_platform.settings import PlatformSettings
 from usedcars_assets.pipeline.jvm_stage import JvmStage
-from usedcars_assets.pipeline.spark_session import spark_settings
 from usedcars_assets.pipeline.tables import load_pipeline
 
 
@@ -67,11 +64,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--repeat", type=int, default=6)
     arguments = parser.parse_args()
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    builder = SparkSession.builder.master("local[1]").config("spark.driver.memory", "2g")
-    for key, value in {**spark_settings(), "spark.sql.ansi.enabled": "false"}.items():
-        builder = builder.config(key, value)
-    spark = builder.getOrCreate()
+    spark = spark_session("2g", cores=1)
+    spark.conf.set("spark.sql.ansi.enabled", "false")  # as in serving
     model = load_pipeline((arguments.model or newest_model()).resolve().as_uri())
     with TemporaryDirectory(prefix="usedcars-scoring-") as folder:
         raw = Path(folder, "raw.csv")

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 CORES = 2
 
 
-def spark_session(memory: str) -> "SparkSession":
-    """Spark as the platform sets it up, on two cores."""
+def spark_session(memory: str, cores: int = CORES) -> "SparkSession":
+    """Spark as the platform sets it up, on two cores unless told otherwise."""
     os.environ["PYSPARK_PYTHON"] = sys.executable
     from pyspark.sql import SparkSession
 
     from usedcars_assets.pipeline.spark_session import spark_settings
 
-    builder = SparkSession.builder.master(f"local[{CORES}]").config("spark.driver.memory", memory)
+    builder = SparkSession.builder.master(f"local[{cores}]").config("spark.driver.memory", memory)
     for key, value in {**spark_settings(), "spark.ui.enabled": "false"}.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
