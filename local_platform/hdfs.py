@@ -82,6 +82,10 @@ def _properties(settings: PlatformSettings) -> Mapping[str, Mapping[str, str]]:
         "dfs.permissions.superusergroup": settings.hdfs_user,
         # One DataNode, one machine: leave safe mode as soon as its blocks are known.
         "dfs.namenode.safemode.extension": "0",
+        # What WebHDFS writes is closed once its last block is reported, a few ms after it is written:
+        # asked again after 400 ms by default.
+        "dfs.client.block.write.locateFollowingBlock.initial.delay.ms": "10",
+        "dfs.client.block.write.locateFollowingBlock.retries": "10",
         "dfs.heartbeat.interval": "1",
         "dfs.namenode.heartbeat.recheck-interval": "5000",
     }

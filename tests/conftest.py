@@ -19,6 +19,7 @@ from local_platform.java import find_java
 from local_platform.platform import bring_up, take_down
 from local_platform.settings import PlatformSettings
 from local_platform.supervisor import Supervisor
+from usedcars_assets.pipeline.spark_session import spark_settings
 
 # pyspark.ml.connect, which MLflow imports, takes a main module without a file, as that of a test process
 # of pytest-xdist, for its own doctests, and exits.
@@ -138,12 +139,8 @@ def spark() -> Iterator[SparkSession]:
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.jars", ",".join(map(str, sorted((JARS / "spark-kafka").glob("*.jar")))))
         .config("spark.ui.enabled", "false")
-        .config("spark.scheduler.mode", "FAIR")
-        .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.sql.shuffle.partitions", "4")
-        .config("spark.sql.execution.arrow.pyspark.enabled", "true")
-        .config("spark.hadoop.dfs.replication", "1")
         .config("spark.hadoop.dfs.client.use.datanode.hostname", "true")
+        .config(map=spark_settings())
         .getOrCreate()
     )
     yield session

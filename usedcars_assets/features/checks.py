@@ -20,7 +20,7 @@ from usedcars_assets.resources.spark import SharedSpark
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import DataFrame
 
 TRAIN, TEST, FITTED = AssetKey("train_features"), AssetKey("test_features"), AssetKey("feature_pipeline")
 MOST_CORRELATION = 0.98
@@ -60,7 +60,7 @@ def feature_checks(
     context: AssetCheckExecutionContext, spark: SharedSpark, lake: Lake
 ) -> Iterator[AssetCheckResult]:
     """All checks of the feature tables."""
-    from usedcars_assets.pipeline.tables import load_pipeline, read_table
+    from usedcars_assets.pipeline.tables import read_table
 
     with clear_failures("checking features"), spark.step(context) as session:
         train, test, fitted = (read_reference(lake, key) for key in (TRAIN, TEST, FITTED))
@@ -70,7 +70,7 @@ def feature_checks(
         rows, test_rows, split = (
             read_table(session, lake.uri(path)) for path in (train.path, test.path, fitted.split_path)
         )
-        moved = rows_moved_by_price(load_pipeline(lake.uri(fitted.path)), split)
+        moved = rows_moved_by_price(spark.model(lake.uri(fitted.path)), split)
         named = listings_that_name_a_price(split)
         correlations, missing = _look_at_vectors(rows)
         in_both = rows.join(test_rows, "listing_id", "left_semi").count()
@@ -124,12 +124,6 @@ def listings_that_name_a_price(split: "DataFrame") -> int:
     ).count()
 
 
-def _no_number(value: "Column") -> "Column":
-    from pyspark.sql import functions as sf
-
-    return sf.isnan(value) | (sf.abs(value) == float("inf"))
-
-
 def _look_at_vectors(rows: "DataFrame") -> tuple[dict[str, float], int]:
     """The correlation of each feature with the price, and the rows with a feature that is no number.
 
@@ -147,6 +141,8 @@ def _look_at_vectors(rows: "DataFrame") -> tuple[dict[str, float], int]:
     together = VectorAssembler(inputCols=["price", "features"], outputCol="together", handleInvalid="keep")
     (found,) = Correlation.corr(together.transform(rows).select("together"), "together").collect()
     with_price = found[0].toArray()[0, 1:]
-    missing = rows.where(sf.exists(vector_to_array(sf.col("features")), _no_number)).count()
+    values, infinity = vector_to_array(sf.col("features")), sf.lit(float("inf"))
+    # NaN is the largest number to Spark.
+    missing = rows.where((sf.array_max(values) >= infinity) | (sf.array_min(values) <= -infinity)).count()
     named = zip(FEATURE_NAMES, with_price.tolist(), strict=True)
     return {name: value for name, value in named if isfinite(value)}, missing

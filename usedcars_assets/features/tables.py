@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from usedcars_assets.settings import defaults_from_environment
 from usedcars_assets.training.members import DEFAULT_MEMBERS, MEMBER_NAMES
 
 if TYPE_CHECKING:
+    from pyspark.ml import PipelineModel
     from pyspark.sql import DataFrame, SparkSession
 
 CODE_VERSION = "3"
@@ -116,7 +117,7 @@ def feature_tables(
             data_version=_data_version(window),
         )
         with spark.step(context) as session:
-            train, test, fitted = _make(session, lake, config, training, window)
+            train, test, fitted = _make(session, lake, config, training, window, spark.save_model)
         _log_training(mlflow, training, config, train, test)
     shared: dict[str, Any] = {
         "training": training.training_id,
@@ -174,6 +175,7 @@ def _make(
     config: TrainingConfig,
     training: Training,
     window: list[CleanedBatch],
+    save: Callable[["PipelineModel", str], None],
 ) -> tuple[FeatureTable, FeatureTable, FittedFeatures]:
     from pyspark.sql import functions as sf
 
@@ -199,7 +201,7 @@ def _make(
     split_path = f"{training.path}/split"
     split = split_rows(cleaned, settings).withColumn("listing", listing_json())
     write_table(in_stable_order(split), lake.uri(split_path), overwrite=True)
-    return make_feature_tables(session, lake, training, split_path, settings, started)
+    return make_feature_tables(session, lake, training, split_path, settings, started, save)
 
 
 def make_feature_tables(
@@ -209,12 +211,16 @@ def make_feature_tables(
     split_path: str,
     settings: Any,
     started: float,
+    save: Callable[["PipelineModel", str], None],
 ) -> tuple[FeatureTable, FeatureTable, FittedFeatures]:
-    """Features of the rows at `split_path`, and the stages that make them, all stored with the training."""
+    """Features of the rows at `split_path`, and the stages that make them, all stored with the training.
+
+    save: the function that saves the stages at a path.
+    """
     from dataclasses import asdict
 
     from usedcars_assets.pipeline.features import build_features
-    from usedcars_assets.pipeline.tables import read_table, save_model, write_table
+    from usedcars_assets.pipeline.tables import read_table, write_table
 
     rows = read_table(session, lake.uri(split_path)).drop("split", "fold", "listing")
     features = build_features(rows, settings)
@@ -233,7 +239,7 @@ def make_feature_tables(
             )
         )
     pipeline_path = f"{training.path}/features"
-    save_model(features.pipeline, lake.uri(pipeline_path), overwrite=True)
+    save(features.pipeline, lake.uri(pipeline_path))
     lake.write_json(training_distribution_path(training), features.distribution.document())
     fitted = FittedFeatures(
         training=training,

@@ -5,7 +5,7 @@ A linear model extrapolates: one impossible value in a listing, and exp makes mi
 
 from dataclasses import dataclass
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as sf
 
 
@@ -27,5 +27,14 @@ class Bounds:
 
 def log_price_bounds(rows: DataFrame) -> Bounds:
     """The bounds of rows with `log_price`."""
-    found = rows.agg(sf.min("log_price").alias("low"), sf.max("log_price").alias("high")).collect()[0]
-    return Bounds(found.low, found.high)
+    return bounds_of(rows.agg(*log_price_extremes()).collect()[0])
+
+
+def log_price_extremes() -> tuple[Column, Column]:
+    """What to aggregate of rows for `bounds_of`."""
+    return sf.min("log_price").alias("low"), sf.max("log_price").alias("high")
+
+
+def bounds_of(row: Row) -> Bounds:
+    """The bounds of the aggregated `log_price_extremes`."""
+    return Bounds(row.low, row.high)

@@ -1,6 +1,6 @@
 """A stage as the JVM has it, without a Python object for each of its parts."""
 
-from pyspark.ml import Model, PipelineModel
+from pyspark.ml import PipelineModel, Transformer
 from pyspark.ml.util import JavaMLWritable
 from pyspark.ml.wrapper import JavaModel
 
@@ -13,6 +13,6 @@ class JvmStage(JavaModel, JavaMLWritable):
     """
 
 
-def in_one_stage(*stages: Model) -> JvmStage:
+def in_one_stage(*stages: Transformer) -> JvmStage:
     """These JVM stages as one; Python's own pipeline inside another would be written for Python alone."""
     return JvmStage(PipelineModel(list(stages))._to_java())

@@ -63,6 +63,8 @@ def permutation_importance(artefact: PipelineModel, rows: DataFrame) -> dict[str
         # Behind the last row comes the first.
         .withColumn("next", sf.coalesce(sf.lead(of_row).over(in_order), sf.first(of_row).over(in_order)))
         .withColumn("shuffled", sf.explode(sf.array(*map(sf.lit, GROUPS))))
+        # What was ordered is in one partition; scoring is the work, and for all cores.
+        .repartition(rows.sparkSession.sparkContext.defaultParallelism)
         .select(
             "price_usd",
             "shuffled",

@@ -23,6 +23,12 @@ def spark_settings(
         "spark.sql.parquet.compression.codec": "zstd",
         "spark.hadoop.dfs.replication": str(replication),
         "spark.hadoop.dfs.client.block.write.replace-datanode-on-failure.policy": "NEVER",
+        # A file is closed once its last block is reported, a few ms after it is written: the client asks
+        # again, after 400 ms by default.
+        "spark.hadoop.dfs.client.block.write.locateFollowingBlock.initial.delay.ms": "10",
+        "spark.hadoop.dfs.client.block.write.locateFollowingBlock.retries": "10",
         "spark.executorEnv.HADOOP_USER_NAME": hdfs_user,
         "spark.ui.showConsoleProgress": "false",
+        # Each query tells its plan; the whole of it costs more than many a query.
+        "spark.sql.ui.explainMode": "simple",
     }

@@ -57,7 +57,7 @@ def model_card(
     """Writes the card, as Markdown and HTML, to the MLflow run of the version's training."""
     from usedcars_assets.pipeline.error_slices import errors_by_slice
     from usedcars_assets.pipeline.permutation_importance import permutation_importance
-    from usedcars_assets.pipeline.tables import load_pipeline, read_table
+    from usedcars_assets.pipeline.tables import read_table
     from usedcars_assets.registry.tracking import log_file, read_file
 
     started = time.monotonic()
@@ -67,7 +67,7 @@ def model_card(
             predictions = read_table(session, lake.uri(f"{stacked_model.path}/test_predictions"))
             rows = read_table(session, lake.uri(training_export.path))
             errors = errors_by_slice(predictions.join(rows, "listing_id"))
-            artefact = load_pipeline(lake.uri(f"{stacked_model.path}/artefact"))
+            artefact = spark.model(lake.uri(f"{stacked_model.path}/artefact"))
             importance = permutation_importance(artefact, rows.where("split = 'test'"))
             data = _data(rows)
         client, experiment_id = mlflow.client(), mlflow.experiment_id()

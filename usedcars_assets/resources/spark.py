@@ -20,6 +20,7 @@ from pydantic import Field, PrivateAttr
 from usedcars_assets.failures import UnavailableError
 
 if TYPE_CHECKING:
+    from pyspark.ml import PipelineModel
     from pyspark.sql import SparkSession
 
 
@@ -51,6 +52,7 @@ class SharedSpark(LazyPySparkResource):
     spark_config: dict[str, Any] = Field(default={}, description="More Spark settings, by their full names.")
 
     _own: bool = PrivateAttr(default=False)
+    _models: dict[str, "PipelineModel"] = PrivateAttr(default_factory=dict)
     _lock: Any = PrivateAttr(default_factory=Lock)
 
     def configuration(self) -> dict[str, str]:
@@ -81,7 +83,7 @@ class SharedSpark(LazyPySparkResource):
             if self._spark_session is not None:
                 if _lives(self._spark_session):
                     return
-                _forget(self._spark_session)
+                self._forget(self._spark_session)
             _name_the_program()
             os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
             os.environ["HADOOP_USER_NAME"] = self.hdfs_user
@@ -94,8 +96,37 @@ class SharedSpark(LazyPySparkResource):
             if _lives(self._spark_session):
                 self._spark_session.stop()
             else:
-                _forget(self._spark_session)
+                self._forget(self._spark_session)
         self._spark_session = None
+        self._models.clear()
+
+    def save_model(self, model: "PipelineModel", path: str) -> None:
+        """Saves a pipeline, complete or not at all, and keeps it for the run's further steps."""
+        from usedcars_assets.pipeline.tables import save_model
+
+        save_model(model, path, overwrite=True)
+        self._models[path] = model
+
+    def model(self, path: str) -> "PipelineModel":
+        """The pipeline saved at `path`; it is read once a run, which takes dozens of small jobs."""
+        from usedcars_assets.pipeline.tables import load_pipeline
+
+        found = self._models.get(path) or load_pipeline(path)
+        self._models[path] = found
+        return found
+
+    def _forget(self, session: "SparkSession") -> None:
+        """Clears what is kept of a JVM that is gone; pyspark would ask it again."""
+        from pyspark import SparkContext
+
+        self._models.clear()
+        with suppress(Exception):  # the JVM is no more
+            session.sparkContext.stop()
+        if SparkContext._gateway is not None:
+            with suppress(Exception):
+                SparkContext._gateway.shutdown()
+        SparkContext._gateway = SparkContext._jvm = SparkContext._active_spark_context = None
+        type(session)._instantiatedSession = None
 
     @contextmanager
     def step(
@@ -130,19 +161,6 @@ def _lives(session: "SparkSession") -> bool:
         return not session.sparkContext._jsc.sc().isStopped()
     except (Py4JError, OSError, AttributeError):  # AttributeError: stopped from Python
         return False
-
-
-def _forget(session: "SparkSession") -> None:
-    """Clears what pyspark keeps of a JVM that is gone, which it would ask again."""
-    from pyspark import SparkContext
-
-    with suppress(Exception):  # the JVM is no more
-        session.sparkContext.stop()
-    if SparkContext._gateway is not None:
-        with suppress(Exception):
-            SparkContext._gateway.shutdown()
-    SparkContext._gateway = SparkContext._jvm = SparkContext._active_spark_context = None
-    type(session)._instantiatedSession = None
 
 
 def _name_the_program() -> None:

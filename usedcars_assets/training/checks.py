@@ -53,7 +53,7 @@ def model_checks(
 ) -> Iterator[AssetCheckResult]:
     """All checks of the stacked model."""
     from usedcars_assets.pipeline.artefact import score_listings
-    from usedcars_assets.pipeline.tables import load_pipeline, read_table
+    from usedcars_assets.pipeline.tables import read_table
 
     with clear_failures("checking the model"), spark.step(context) as session:
         stacked = read_reference(lake, STACK)
@@ -61,7 +61,7 @@ def model_checks(
         split = read_table(session, lake.uri(stacked.split_path)).where("split = 'test'")
         listings = split.selectExpr("listing_id", "price_usd", "listing")
         steps = read_table(session, lake.uri(f"{stacked.path}/test_predictions"))
-        artefact = load_pipeline(lake.uri(f"{stacked.path}/artefact"))
+        artefact = spark.model(lake.uri(f"{stacked.path}/artefact"))
         rows, different, largest = compare(score_listings(artefact, listings), steps)
         in_service = _errors_of_serving(mlflow, listings)
     yield AssetCheckResult(

@@ -12,7 +12,7 @@ from usedcars_assets.settings import defaults_from_environment
 
 
 class _BoostedTreesConfig(Config):
-    """XGBoost on Spark; each tree makes serving slower, so choose by error and scoring speed together."""
+    """XGBoost; each tree makes serving slower, so choose by error and scoring speed together."""
 
     n_estimators: int = Field(default=200, ge=1, le=5000, description="Number of trees.")
     max_depth: int = Field(default=6, ge=1, le=16, description="Depth of a tree.")
@@ -22,7 +22,7 @@ class _BoostedTreesConfig(Config):
     min_child_weight: float = Field(default=3.0, ge=0, description="Least weight of the rows in a leaf.")
     reg_lambda: float = Field(default=2.0, ge=0, description="L2 penalty on leaf values.")
     max_bin: int = Field(default=256, ge=2, le=1024, description="Bins of a feature.")
-    num_workers: int = Field(default=1, ge=1, description="XGBoost processes, each a Spark task.")
+    num_workers: int = Field(default=1, ge=1, description="Spark tasks that train together.")
 
 
 @defaults_from_environment("gradient_boosting")
@@ -49,8 +49,8 @@ class SupportVectorConfig(Config):
     """Linear support vector regression."""
 
     epsilon: float = Field(default=0.2, gt=0, description="Half width of the tube, in log price.")
-    regularization: float = Field(default=1e-3, ge=0, description="Weight of the L2 penalty.")
-    max_iterations: int = Field(default=30, ge=1, description="Most iterations of the solver.")
+    regularization: float = Field(default=1e-2, ge=0, description="Weight of the L2 penalty.")
+    max_iterations: int = Field(default=20, ge=1, description="Most iterations of the solver.")
     tolerance: float = Field(default=1e-3, gt=0, description="Change at which the solver stops.")
     most_rows: int = Field(default=10_000, ge=100, description="More rows are thinned out to these.")
 

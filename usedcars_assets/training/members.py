@@ -97,7 +97,7 @@ def _train(
     from pyspark.sql import functions as sf
 
     from usedcars_assets.pipeline.members.training import train_member
-    from usedcars_assets.pipeline.tables import read_table, save_model, write_table
+    from usedcars_assets.pipeline.tables import read_table, write_table
 
     training = train.training
     path = f"{training.path}/members/{name}"
@@ -111,7 +111,7 @@ def _train(
             training.seed,
         ) as result,
     ):
-        save_model(PipelineModel([result.model]), lake.uri(f"{path}/model"), overwrite=True)
+        spark.save_model(PipelineModel([result.model]), lake.uri(f"{path}/model"))
         for table in ("out_of_fold", "test_predictions"):
             write_table(getattr(result, table), lake.uri(f"{path}/{table}"), overwrite=True)
         in_usd = sf.exp(f"prediction_{name}") * result.smearing

@@ -80,12 +80,14 @@ def retrain(
     from usedcars_assets.pipeline.features import FeatureSettings
     from usedcars_assets.pipeline.members.training import train_member
     from usedcars_assets.pipeline.stacking import train_stack
-    from usedcars_assets.pipeline.tables import read_table
+    from usedcars_assets.pipeline.tables import read_table, save_model
 
     training = export.training.model_copy(update={"training_id": f"reproduction-{run_id}"})
     settings = FeatureSettings(**export.feature_settings)  # type: ignore[arg-type]
     try:
-        train, test, _ = make_feature_tables(session, lake, training, export.path, settings, time.monotonic())
+        train, test, _ = make_feature_tables(
+            session, lake, training, export.path, settings, time.monotonic(), save_model
+        )
         tables = read_table(session, lake.uri(train.path)), read_table(session, lake.uri(test.path))
         results = {
             name: train_member(name, *tables, parameters, training.seed)

@@ -62,7 +62,7 @@ def stacked_model(
     members = {name: each[name] for name in MEMBER_NAMES if name in feature_pipeline.training.members}
     _check_same_training(feature_pipeline, members)
     with clear_failures("stacking"), spark.step(context) as session:
-        return _stack(context, config, feature_pipeline, members, session, lake, mlflow)
+        return _stack(context, config, feature_pipeline, members, session, spark, lake, mlflow)
 
 
 def _check_same_training(features: FittedFeatures, members: dict[str, TrainedMember]) -> None:
@@ -85,6 +85,7 @@ def _stack(
     features: FittedFeatures,
     members: dict[str, TrainedMember],
     session: "SparkSession",
+    spark: SharedSpark,
     lake: Lake,
     mlflow: MlflowTracking,
 ) -> Output[StackedModel]:
@@ -92,7 +93,7 @@ def _stack(
 
     from usedcars_assets.pipeline.artefact import assemble_artefact
     from usedcars_assets.pipeline.stacking import train_stack
-    from usedcars_assets.pipeline.tables import load_pipeline, read_table, save_model, write_table
+    from usedcars_assets.pipeline.tables import read_table, save_model, write_table
 
     training = features.training
     path = f"{training.path}/stack"
@@ -102,10 +103,11 @@ def _stack(
     )
     result = train_stack(out_of_fold, test_predictions)
     models = {
-        name: cast("Model", load_pipeline(lake.uri(f"{member.path}/model")).stages[0])
+        name: cast("Model", spark.model(lake.uri(f"{member.path}/model")).stages[0])
         for name, member in members.items()
     }
-    artefact = assemble_artefact(load_pipeline(lake.uri(features.path)), models, result)
+    artefact = assemble_artefact(spark.model(lake.uri(features.path)), models, result)
+    # Not kept as it is: its checks are of what is stored, and registered.
     save_model(artefact, lake.uri(f"{path}/artefact"), overwrite=True)
     write_table(result.test_predictions, lake.uri(f"{path}/test_predictions"), overwrite=True)
     split = read_table(session, lake.uri(features.split_path))

@@ -7,6 +7,7 @@ from pyspark.ml.feature import VectorAssembler
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
+from usedcars_assets.pipeline.boosted_folds import ridge
 from usedcars_assets.pipeline.errors import PipelineError
 from usedcars_assets.pipeline.evaluation import evaluate
 from usedcars_assets.pipeline.members import MEMBERS, support_vector
@@ -44,15 +45,36 @@ def test_each_member_predicts_every_training_row_once_and_learns(training: Any) 
     assert boosting.train_metrics.rmse < boosting.cv_mean["rmse"], "it has seen these rows"
 
 
-def test_a_fold_is_predicted_by_a_model_that_never_saw_its_prices(training: Any) -> None:
+@pytest.mark.parametrize("name", ["elastic_net", "gradient_boosting", "residual_boosting"])
+def test_a_fold_is_predicted_by_a_model_that_never_saw_its_prices(training: Any, name: str) -> None:
     """Prices of one fold ten times higher: a model that had seen them would follow."""
     dearer = training.train.withColumn(
         "log_price", sf.col("log_price") + sf.when(sf.col("fold") == 1, 2.3).otherwise(0.0)
     )
-    with train_member("elastic_net", dearer, training.test, {}, seed=20) as changed:
-        after = {row.listing_id: row.prediction_elastic_net for row in changed.out_of_fold.collect()}
-    for row in training.members["elastic_net"].out_of_fold.where("fold = 1").collect():
-        assert after[row.listing_id] == pytest.approx(row.prediction_elastic_net, abs=1e-9)
+    before = training.members[name]
+    with train_member(name, dearer, training.test, before.parameters, seed=20) as changed:
+        after = {row.listing_id: row[f"prediction_{name}"] for row in changed.out_of_fold.collect()}
+    for row in before.out_of_fold.where("fold = 1").collect():
+        assert after[row.listing_id] == pytest.approx(row[f"prediction_{name}"], abs=1e-6)
+
+
+def test_trees_boosted_by_two_tasks_together_are_as_good_as_those_of_one(training: Any) -> None:
+    alone = training.members["residual_boosting"]
+    parameters = {**alone.parameters, "num_workers": 2}
+    with train_member("residual_boosting", training.train, training.test, parameters, seed=20) as together:
+        assert together.out_of_fold.count() == training.train.count()
+        assert together.test_metrics.rmse == pytest.approx(alone.test_metrics.rmse, rel=0.1)
+        assert together.cv_mean["rmse"] == pytest.approx(alone.cv_mean["rmse"], rel=0.1)
+
+
+def test_a_ridge_finds_the_line_and_leaves_out_what_never_varies() -> None:
+    chance = np.random.default_rng(5)
+    features = np.column_stack((chance.normal(2_000, 3, 400), chance.normal(size=400), np.full(400, 7.0)))
+    target = 3 + 0.02 * features[:, 0] - 1.5 * features[:, 1]
+    table = np.column_stack((np.ones(400), features, target))
+    line = ridge(table.T @ table)
+    assert line.coefficients == pytest.approx([0.02, -1.5, 0], rel=1e-3)
+    assert features @ line.coefficients + line.intercept == pytest.approx(target, abs=1e-2)
 
 
 def test_the_same_rows_and_seed_give_the_same_predictions_in_any_order(training: Any) -> None:
@@ -117,17 +139,14 @@ def test_residual_boosting_carries_its_line_beyond_the_rows_seen(spark: SparkSes
     ]
     assemble = VectorAssembler(inputCols=["a", "b"], outputCol="x")
     rows = assemble.transform(spark.createDataFrame(table, ["listing_id", "a", "b", "log_price"]))
+    rows = rows.withColumn("fold", sf.col("listing_id").cast("int") % 2)
     beyond = assemble.transform(spark.createDataFrame([(20.0, 0.0), (30.0, 0.0)], ["a", "b"]))
     rises = {}
     for name in ("residual_boosting", "gradient_boosting"):
         member = MEMBERS[name]
         parameters = {**member.defaults, "n_estimators": 40, "min_child_weight": 1.0}
-        trained = member.fit(rows, "x", "p", parameters, 0)
-        served = member.served(trained)
-        found, as_trained = (
-            [row.p for row in model.transform(beyond).orderBy("a").collect()] for model in (served, trained)
-        )
-        assert found == pytest.approx(as_trained, abs=1e-5)
+        model = member.cross_validate(rows, "x", "p", parameters, 0, (0, 1)).model
+        found = [row.p for row in model.transform(beyond).orderBy("a").collect()]
         rises[name] = found[1] - found[0]
     assert rises["gradient_boosting"] == 0
     assert rises["residual_boosting"] > 2

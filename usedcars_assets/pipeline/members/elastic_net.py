@@ -4,6 +4,7 @@ from pyspark.ml import Model
 from pyspark.ml.regression import LinearRegression
 from pyspark.sql import DataFrame
 
+from usedcars_assets.pipeline.members.fold_by_fold import fold_by_fold
 from usedcars_assets.pipeline.members.member import Member, Parameters
 
 DEFAULTS: Parameters = {"regularization": 1e-4, "l1_share": 0.5, "max_iterations": 200}
@@ -23,4 +24,4 @@ def fit(rows: DataFrame, features: str, prediction: str, parameters: Parameters,
     return model
 
 
-MEMBER = Member("elastic_net", "linear_features", DEFAULTS, fit)
+MEMBER = Member("elastic_net", "linear_features", DEFAULTS, fold_by_fold(fit))

@@ -1,6 +1,6 @@
 """What a base model is to the pipeline."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.ml import Model
@@ -9,8 +9,23 @@ from pyspark.sql import DataFrame
 Parameters = Mapping[str, float | int | str]
 
 
-def _as_it_is(model: Model) -> Model:
-    return model
+@dataclass(frozen=True)
+class CrossValidation:
+    """A base model trained on all rows, and what models without their fold say of these.
+
+    model: JVM stage that adds the prediction column.
+    unseen: listing_id and the prediction column, cached; `cached` are the tables to be freed after it.
+    fold_seconds: what each fold's model took to train, and to predict the rows of its fold.
+    """
+
+    model: Model
+    unseen: DataFrame
+    fold_seconds: list[tuple[float, float]]
+    training_seconds: float
+    cached: tuple[DataFrame, ...] = ()
+
+
+CrossValidate = Callable[[DataFrame, str, str, Parameters, int, Sequence[int]], CrossValidation]
 
 
 @dataclass(frozen=True)
@@ -19,13 +34,11 @@ class Member:
 
     features: the vector column it reads, `features` or `linear_features`.
     defaults: its parameters; no others are known.
-    fit: (rows with listing_id, log_price and the vector; features column; prediction column; parameters;
-        seed) -> a model that adds the prediction column.
-    served: that model as a JVM stage; only the one that is kept has to become one.
+    cross_validate: (rows with listing_id, fold, log_price and the vector; features column; prediction column;
+        parameters; seed; folds) -> the model of all rows, and predictions by those of the folds.
     """
 
     name: str
     features: str
     defaults: Parameters
-    fit: Callable[[DataFrame, str, str, Parameters, int], Model]
-    served: Callable[[Model], Model] = _as_it_is
+    cross_validate: CrossValidate

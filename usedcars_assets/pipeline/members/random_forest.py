@@ -4,6 +4,7 @@ from pyspark.ml import Model
 from pyspark.ml.regression import RandomForestRegressor
 from pyspark.sql import DataFrame
 
+from usedcars_assets.pipeline.members.fold_by_fold import fold_by_fold
 from usedcars_assets.pipeline.members.member import Member, Parameters
 
 DEFAULTS: Parameters = {"trees": 30, "max_depth": 10, "max_bins": 64, "subsample": 0.8, "feature_share": 0.4}
@@ -25,4 +26,4 @@ def fit(rows: DataFrame, features: str, prediction: str, parameters: Parameters,
     return model
 
 
-MEMBER = Member("random_forest", "features", DEFAULTS, fit)
+MEMBER = Member("random_forest", "features", DEFAULTS, fold_by_fold(fit))

@@ -5,33 +5,39 @@ steps, are left with what does not. After Zhang, Nettleton and Zhu, "Regression-
 (https://arxiv.org/abs/1904.10416), with boosting in place of the forest.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
-from pyspark.ml import Model, PipelineModel
 from pyspark.ml.feature import SQLTransformer
 from pyspark.sql import DataFrame
 
+from usedcars_assets.pipeline.boosted_folds import boost_folds
 from usedcars_assets.pipeline.jvm_stage import in_one_stage
-from usedcars_assets.pipeline.members import elastic_net, gradient_boosting
-from usedcars_assets.pipeline.members.member import Member, Parameters
+from usedcars_assets.pipeline.linear_models import linear_model
+from usedcars_assets.pipeline.members import gradient_boosting
+from usedcars_assets.pipeline.members.member import CrossValidation, Member, Parameters
 
 
-def fit(rows: DataFrame, features: str, prediction: str, parameters: Parameters, seed: int) -> Model:
-    """Fits the line with the elastic net's defaults, then the trees, whose parameters these are."""
-    of_line, of_trees, target = (f"{prediction}_{part}" for part in ("of_line", "of_trees", "target"))
-    line = elastic_net.fit(rows, features, of_line, elastic_net.DEFAULTS, seed)
-    left = line.transform(rows).selectExpr("*", f"log_price - {of_line} AS {target}")
-    trees = gradient_boosting.fit(left, features, of_trees, parameters, seed, target=target)
+def cross_validate(
+    rows: DataFrame, features: str, prediction: str, parameters: Parameters, seed: int, folds: Sequence[int]
+) -> CrossValidation:
+    """A line and trees for each fold; the parameters are those of the trees."""
+    boosted = boost_folds(rows, features, folds, parameters, seed, on_a_line=True)
+    spark, line = rows.sparkSession, boosted.line
+    assert line is not None  # noqa: S101  narrows the type of what was asked for
+    of_line, of_trees = f"{prediction}_of_line", f"{prediction}_of_trees"
     together = SQLTransformer(
         statement=f"SELECT *, {of_line} + {of_trees} AS {prediction} FROM __THIS__"  # noqa: S608 (own names)
     )
-    return PipelineModel([line, trees, together])
+    return CrossValidation(
+        model=in_one_stage(
+            linear_model(spark, line.coefficients, line.intercept, features, of_line),
+            gradient_boosting.served_trees(spark, boosted.booster, features, of_trees),
+            together,
+        ),
+        unseen=boosted.unseen.withColumnRenamed("prediction", prediction),
+        fold_seconds=boosted.fold_seconds,
+        training_seconds=boosted.training_seconds,
+    )
 
 
-def as_jvm_stage(model: Any) -> Model:
-    """The same, its trees without Python and xgboost."""
-    line, trees, together = model.stages
-    return in_one_stage(line, gradient_boosting.as_spark_trees(trees), together)
-
-
-MEMBER = Member("residual_boosting", "linear_features", gradient_boosting.DEFAULTS, fit, as_jvm_stage)
+MEMBER = Member("residual_boosting", "linear_features", gradient_boosting.DEFAULTS, cross_validate)

@@ -13,14 +13,15 @@ from pyspark.sql import functions as sf
 
 from usedcars_assets.pipeline.errors import PipelineError
 from usedcars_assets.pipeline.linear_models import linear_model
+from usedcars_assets.pipeline.members.fold_by_fold import fold_by_fold
 from usedcars_assets.pipeline.members.member import Member, Parameters
 
 # A plane in some 150 dimensions is found from far fewer rows than a large training has, and each iteration
 # passes over all of them: more than `most_rows` are thinned out evenly.
 DEFAULTS: Parameters = {
     "epsilon": 0.2,
-    "regularization": 1e-3,
-    "max_iterations": 30,
+    "regularization": 1e-2,
+    "max_iterations": 20,
     "tolerance": 1e-3,
     "most_rows": 10_000,
 }
@@ -68,4 +69,4 @@ def fit(rows: DataFrame, features: str, prediction: str, parameters: Parameters,
     )
 
 
-MEMBER = Member("support_vector", "linear_features", DEFAULTS, fit)
+MEMBER = Member("support_vector", "linear_features", DEFAULTS, fold_by_fold(fit))

@@ -1,18 +1,15 @@
 """Cross-validation and training of one base model."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import reduce
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
-from pyspark import inheritable_thread_target
 from pyspark.ml import Model
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
-from usedcars_assets.pipeline.bounds import log_price_bounds
+from usedcars_assets.pipeline.bounds import bounds_of, log_price_extremes
 from usedcars_assets.pipeline.errors import PipelineError
 from usedcars_assets.pipeline.evaluation import Metrics, evaluate, mean_and_deviation, metrics_by_slice
 from usedcars_assets.pipeline.members import MEMBERS
@@ -65,22 +62,12 @@ class MemberResult:
         self.test_predictions.unpersist()
 
 
-class _Fold(NamedTuple):
-    """unseen: listing_id and the prediction, cached."""
-
-    unseen: DataFrame
-    training_seconds: float
-    validation_seconds: float
-
-
 def train_member(
     name: str,
     train: DataFrame,
     test: DataFrame,
     parameters: Parameters,
     seed: int,
-    *,
-    folds_at_once: int = 2,
 ) -> MemberResult:
     """Cross-validates a base model over `train.fold`, then trains it on all training rows.
 
@@ -102,35 +89,16 @@ def train_member(
     )
     cached = [rows]
     try:
-        folds = sorted(row.fold for row in rows.select("fold").distinct().collect())
-        inside = log_price_bounds(rows).kept_inside(prediction)
-
-        def fit(to_fit: DataFrame) -> tuple[Model, float]:
-            start = time.monotonic()
-            return member.fit(to_fit, member.features, prediction, chosen, seed), time.monotonic() - start
-
-        def validate(fold: int) -> _Fold:
-            of_fold, training_seconds = fit(rows.where(sf.col("fold") != fold))
-            start = time.monotonic()
-            unseen = of_fold.transform(rows.where(sf.col("fold") == fold)).select("listing_id", inside)
-            cached.append(unseen.persist())
-            unseen.count()
-            return _Fold(unseen, training_seconds, time.monotonic() - start)
-
-        # Wrapped one by one: each thread needs its own copy of this one's local properties.
-        own = inheritable_thread_target(train.sparkSession)
-        with ThreadPoolExecutor(folds_at_once) as threads:
-            validated = [threads.submit(own(validate), fold) for fold in folds]
-            last, training_seconds = threads.submit(own(fit), rows).result()
-            of_folds = [fold.result() for fold in validated]
-        model = member.served(last)
-
+        seen = rows.agg(sf.collect_set("fold").alias("folds"), *log_price_extremes()).collect()[0]
+        folds, inside = sorted(seen.folds), bounds_of(seen).kept_inside(prediction)
+        found = member.cross_validate(rows, member.features, prediction, chosen, seed, folds)
+        cached += found.cached
+        model = found.model
         start = time.monotonic()
-        unseen = reduce(DataFrame.union, (fold.unseen for fold in of_folds))
         out_of_fold = (
             model.transform(rows)
             .select("listing_id", "fold", "price", "log_price", inside.alias(in_sample))
-            .join(unseen, "listing_id")
+            .join(found.unseen.select("listing_id", inside), "listing_id")
             .select("listing_id", "fold", "price", "log_price", prediction, in_sample)
             .persist()
         )
@@ -142,12 +110,12 @@ def train_member(
         test_predictions = model.transform(test).select("listing_id", "price", inside).persist()
         cached.append(test_predictions)
         test_metrics = evaluate(test_predictions, in_usd)
-        validation_seconds = time.monotonic() - start + sum(fold.validation_seconds for fold in of_folds)
+        validation_seconds = time.monotonic() - start + sum(seconds for _, seconds in found.fold_seconds)
     except BaseException:
         for table in cached:
             table.unpersist()
         raise
-    for table in (rows, *(fold.unseen for fold in of_folds)):
+    for table in (rows, *found.cached):
         table.unpersist()
     cv_mean, cv_deviation = mean_and_deviation(fold_metrics)
     return MemberResult(
@@ -162,8 +130,8 @@ def train_member(
         cv_deviation=cv_deviation,
         train_metrics=train_metrics,
         test_metrics=test_metrics,
-        fold_seconds=[(fold.training_seconds, fold.validation_seconds) for fold in of_folds],
-        training_seconds=training_seconds,
+        fold_seconds=found.fold_seconds,
+        training_seconds=found.training_seconds,
         validation_seconds=validation_seconds,
     )
 

@@ -1,0 +1,302 @@
+"""Boosted trees for each fold and for all rows, from one reading and one binning of the rows.
+
+Chen and Guestrin, "XGBoost: a scalable tree boosting system", 2016. The rows come through Arrow into one
+Python task, or into several that XGBoost's collective joins, and are binned there once. The model of a fold
+is trained on the same bins with a weight of 0 for the rows of that fold, which so have no part in it but in
+where the edges of the bins are, and predicts them at once. docs/decisions/026 has the measurements.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark import TaskContext
+from pyspark.ml.functions import vector_to_array
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as sf
+
+from usedcars_assets.pipeline.errors import PipelineError
+
+_SCHEMA = pa.schema(
+    [
+        ("listing_id", pa.string()),
+        ("prediction", pa.float64()),
+        ("report", pa.string()),
+        ("booster", pa.binary()),
+    ]
+)
+_SPARK_SCHEMA = "listing_id string, prediction double, report string, booster binary"
+_RIDGE = 1e-4  # of standardised columns; enough to solve for columns that hang together
+_Floats = npt.NDArray[np.float32]
+_Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A linear model of log price."""
+
+    coefficients: _Doubles
+    intercept: float
+
+
+@dataclass(frozen=True)
+class BoostedFolds:
+    """booster: of all rows, XGBoost's JSON; line: what its trees are added to, if they are.
+
+    unseen: listing_id and prediction of log price by the models that had no row of the fold, checkpointed.
+    fold_seconds: what each fold's model took to train, and to predict the rows of its fold.
+    """
+
+    booster: bytes
+    line: Line | None
+    unseen: DataFrame
+    fold_seconds: list[tuple[float, float]]
+    training_seconds: float
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What each Python task is told."""
+
+    folds: tuple[int, ...]
+    settings: Mapping[str, float | int | str]
+    rounds: int
+    max_bin: int
+    on_a_line: bool
+    collective: Mapping[str, Any] | None
+
+
+def boost_folds(
+    rows: DataFrame,
+    features: str,
+    folds: Sequence[int],
+    parameters: Mapping[str, float | int | str],
+    seed: int,
+    *,
+    on_a_line: bool = False,
+) -> BoostedFolds:
+    """Trains a model without each of the folds, and one on all rows.
+
+    rows: listing_id, fold, log_price and the vector `features`. parameters: those of gradient_boosting, of
+    which `num_workers` says how many Spark tasks train together, each with spark.task.cpus threads.
+    on_a_line: the trees are of what a linear model (ridge regression: Hoerl and Kennard, 1970) leaves.
+    """
+    workers = int(parameters["num_workers"])
+    own = ("n_estimators", "num_workers", "max_bin")
+    settings = {name: value for name, value in parameters.items() if name not in own}
+    # In an order that does not depend on how the rows were read.
+    in_order = (
+        rows.select(
+            "listing_id", "fold", "log_price", vector_to_array(sf.col(features), "float32").alias("features")
+        )
+        .repartition(workers, "listing_id")
+        .sortWithinPartitions("listing_id")
+    )
+    with _collective(workers) as collective:
+        task = _Task(
+            folds=tuple(folds),
+            settings={**settings, "tree_method": "hist", "objective": "reg:squarederror", "seed": seed},
+            rounds=int(parameters["n_estimators"]),
+            max_bin=int(parameters["max_bin"]),
+            on_a_line=on_a_line,
+            collective=collective,
+        )
+        # Not a cache, which would train again what it has lost.
+        found = in_order.mapInArrow(
+            partial(_train, task=task), _SPARK_SCHEMA, barrier=workers > 1
+        ).localCheckpoint()
+    told = found.where("report IS NOT NULL").select("report", "booster").collect()
+    reports = {report["fold"]: report for report in (json.loads(row.report) for row in told)}
+    (booster,) = (bytes(row.booster) for row in told if row.booster is not None)
+    whole = reports[None]
+    line = Line(np.array(whole["coefficients"]), whole["intercept"]) if on_a_line else None
+    if line is not None and not np.isfinite(line.coefficients).all():
+        raise PipelineError(
+            f"The column {features} has values that are no finite numbers, and no line runs through them: "
+            "see the asset check no_missing_features, and materialise the feature tables again."
+        )
+    return BoostedFolds(
+        booster=booster,
+        line=line,
+        unseen=found.where("report IS NULL").select("listing_id", "prediction"),
+        fold_seconds=[(reports[fold]["training"], reports[fold]["prediction"]) for fold in folds],
+        training_seconds=whole["training"],
+    )
+
+
+@contextmanager
+def _collective(workers: int) -> Iterator[Mapping[str, Any] | None]:
+    """What several tasks find each other by; one needs nothing."""
+    if workers == 1:
+        yield None
+        return
+    from pyspark.sql import SparkSession
+    from xgboost.tracker import RabitTracker
+
+    host = SparkSession.active().conf.get("spark.driver.host")
+    tracker = RabitTracker(n_workers=workers, host_ip=host, sortby="task")
+    tracker.start()
+    try:
+        yield {**tracker.worker_args(), "n_workers": workers}
+    finally:
+        tracker.free()
+
+
+def _train(batches: Iterable[pa.RecordBatch], task: _Task) -> Iterator[pa.RecordBatch]:
+    """One Python task: all models, over its part of the rows."""
+    from xgboost import collective
+
+    context = TaskContext.get()
+    if context is None:
+        raise RuntimeError("trees are boosted inside a Spark task")
+    part = _Part.of(batches)
+    if task.collective is None:
+        yield from part.trained(task, context.cpus())
+        return
+    with collective.CommunicatorContext(**task.collective, dmlc_task_id=str(context.partitionId())):
+        yield from part.trained(task, context.cpus())
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The rows of one task; their features in blocks, as they came."""
+
+    ids: pa.ChunkedArray
+    fold: npt.NDArray[np.int32]
+    log_price: _Doubles
+    blocks: list[_Floats]
+
+    @staticmethod
+    def of(batches: Iterable[pa.RecordBatch]) -> "_Part":
+        ids, fold, log_price, blocks = [], [], [], []
+        for batch in batches:
+            if not len(batch):
+                continue
+            ids.append(batch.column("listing_id"))
+            fold.append(batch.column("fold").to_numpy(zero_copy_only=False))
+            log_price.append(batch.column("log_price").to_numpy(zero_copy_only=False))
+            values = batch.column("features").flatten().to_numpy(zero_copy_only=False)
+            blocks.append(values.reshape(len(batch), -1))
+        return _Part(
+            pa.chunked_array(ids, pa.string()), np.concatenate(fold), np.concatenate(log_price), blocks
+        )
+
+    def trained(self, task: _Task, threads: int) -> Iterator[pa.RecordBatch]:
+        import xgboost
+        from xgboost import collective
+
+        settings = {**task.settings, "max_bin": task.max_bin, "nthread": threads}
+        matrix = xgboost.QuantileDMatrix(_as_iterator(self.blocks), max_bin=task.max_bin, nthread=threads)
+        lines = self._lines(task.folds) if task.on_a_line else {}
+        unseen = np.full(len(self.fold), np.nan)
+        is_first = not collective.is_distributed() or collective.get_rank() == 0
+        for fold in (*task.folds, None):
+            started = time.monotonic()
+            of_line = self._on(lines[fold]) if lines else 0.0
+            matrix.set_info(label=self.log_price - of_line, weight=(self.fold != fold).astype(np.float32))
+            booster = xgboost.train(settings, matrix, task.rounds)
+            trained = time.monotonic()
+            report: dict[str, Any] = {"fold": fold, "training": trained - started}
+            if fold is None:
+                if lines:
+                    line = lines[fold]
+                    report |= {"coefficients": line.coefficients.tolist(), "intercept": line.intercept}
+            else:
+                held_out = self.fold == fold
+                unseen[held_out] = (of_line + booster.predict(matrix))[held_out]
+                report["prediction"] = time.monotonic() - trained
+            if is_first:
+                model = bytes(booster.save_raw("json")) if fold is None else None
+                yield pa.RecordBatch.from_pylist(
+                    [
+                        {
+                            "listing_id": None,
+                            "prediction": None,
+                            "report": json.dumps(report),
+                            "booster": model,
+                        }
+                    ],
+                    schema=_SCHEMA,
+                )
+        start = 0
+        for ids in self.ids.chunks:
+            of_ids = pa.array(unseen[start : start + len(ids)])
+            nothing = (pa.nulls(len(ids), field.type) for field in list(_SCHEMA)[2:])
+            yield pa.RecordBatch.from_arrays([ids.cast(pa.string()), of_ids, *nothing], schema=_SCHEMA)
+            start += len(ids)
+
+    def _on(self, line: Line) -> _Doubles:
+        return np.concatenate([block @ line.coefficients for block in self.blocks]) + line.intercept
+
+    def _lines(self, folds: Sequence[int]) -> dict[int | None, Line]:
+        """A line for each fold, of all other rows, and one for all rows.
+
+        All follow from one matrix of sums a fold, as the sums of the other rows are what is left of all.
+        """
+        from xgboost import collective
+
+        size = self.blocks[0].shape[1] + 2
+        sums = np.zeros((len(folds), size, size))
+        ends = np.cumsum([0, *map(len, self.blocks)])
+        for block, (start, end) in zip(self.blocks, pairwise(ends), strict=True):
+            ones, prices = np.ones((len(block), 1)), self.log_price[start:end, None]
+            table = np.hstack((ones, block, prices))
+            for place, fold in enumerate(folds):
+                of_fold = table[self.fold[start:end] == fold]
+                sums[place] += of_fold.T @ of_fold
+        if collective.is_distributed():
+            sums = collective.allreduce(sums.ravel(), collective.Op.SUM).reshape(sums.shape)
+        whole = sums.sum(axis=0)
+        return {
+            **{fold: ridge(whole - sums[place]) for place, fold in enumerate(folds)},
+            None: ridge(whole),
+        }
+
+
+def ridge(sums: _Doubles) -> Line:
+    """The line with the least squared error and small coefficients.
+
+    sums: of the products of all pairs of (1, features, target) over the rows.
+    """
+    means = sums[0] / sums[0, 0]
+    covariance = sums / sums[0, 0] - np.outer(means, means)
+    spread = np.sqrt(np.maximum(np.diag(covariance), 0))[1:-1]
+    # A column that is the same everywhere says nothing, and its rounding error must not.
+    varies = spread > 1e-9 * np.maximum(1.0, np.abs(means[1:-1]))
+    scale = np.where(varies, spread, 1.0)
+    standardised = np.where(np.outer(varies, varies), covariance[1:-1, 1:-1] / np.outer(scale, scale), 0.0)
+    with_target = np.where(varies, covariance[1:-1, -1] / scale, 0.0)
+    if not (np.isfinite(standardised).all() and np.isfinite(with_target).all()):
+        return Line(np.full(len(scale), np.nan), np.nan)
+    coefficients = np.linalg.solve(standardised + _RIDGE * np.eye(len(scale)), with_target) / scale
+    return Line(coefficients, float(means[-1] - means[1:-1] @ coefficients))
+
+
+def _as_iterator(blocks: Sequence[_Floats]) -> Any:
+    """The blocks as XGBoost reads them, without a copy of them all in one piece."""
+    import xgboost
+
+    class Blocks(xgboost.DataIter):
+        def __init__(self) -> None:
+            self._next = 0
+            super().__init__()
+
+        def next(self, input_data: Any) -> bool:
+            if self._next == len(blocks):
+                return False
+            input_data(data=blocks[self._next])
+            self._next += 1
+            return True
+
+        def reset(self) -> None:
+            self._next = 0
+
+    return Blocks()
