@@ -13,7 +13,9 @@ def spark_settings(
     """
     return {
         "spark.scheduler.mode": "FAIR",
-        "spark.sql.adaptive.enabled": "true",
+        # It plans a query anew after each of its stages: a tenth of a small training. What it saves is on a
+        # cluster, and there it is turned on.
+        "spark.sql.adaptive.enabled": "false",
         # The JVM does not compile methods of more bytecode; Spark then splits them, and runs twice as fast.
         "spark.sql.codegen.hugeMethodLimit": "8000",
         "spark.sql.shuffle.partitions": str(shuffle_partitions),

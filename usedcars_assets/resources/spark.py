@@ -69,6 +69,8 @@ class SharedSpark(LazyPySparkResource):
             "spark.executor.cores": self.executor_cores,
             "spark.ui.enabled": "false",
         }
+        if not self.master.startswith("local"):
+            fields["spark.sql.adaptive.enabled"] = "true"
         if self.lake_uri and not self.master.startswith("local"):
             # MLflow saves and loads models by way of the default file system: all must see it.
             fields["spark.hadoop.fs.defaultFS"] = self.lake_uri
