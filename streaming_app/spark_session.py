@@ -54,6 +54,10 @@ def start_spark(
         # The JVM does not compile methods of more bytecode; Spark then splits them, and answers in two thirds
         # of the time.
         .config("spark.sql.codegen.hugeMethodLimit", "8000")
+        # Each batch of a query tells its plan, and with the adaptive one plans anew after each stage, for
+        # nobody: batches are small, and their plans the same.
+        .config("spark.sql.ui.explainMode", "simple")
+        .config("spark.sql.adaptive.enabled", "false")
         # A task is never run twice: a repeated task would repeat answers.
         .config("spark.task.maxFailures", "1")
         .getOrCreate()

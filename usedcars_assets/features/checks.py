@@ -60,6 +60,7 @@ def feature_checks(
     context: AssetCheckExecutionContext, spark: SharedSpark, lake: Lake
 ) -> Iterator[AssetCheckResult]:
     """All checks of the feature tables."""
+    from usedcars_assets.pipeline.queries_at_once import queries_at_once
     from usedcars_assets.pipeline.tables import read_table
 
     with clear_failures("checking features"), spark.step(context) as session:
@@ -70,10 +71,13 @@ def feature_checks(
         rows, test_rows, split = (
             read_table(session, lake.uri(path)) for path in (train.path, test.path, fitted.split_path)
         )
-        moved = rows_moved_by_price(spark.model(lake.uri(fitted.path)), split)
-        named = listings_that_name_a_price(split)
-        correlations, missing = _look_at_vectors(rows)
-        in_both = rows.join(test_rows, "listing_id", "left_semi").count()
+        moved, named, (correlations, missing), in_both = queries_at_once(
+            session,
+            lambda: rows_moved_by_price(spark.model(lake.uri(fitted.path)), split),
+            lambda: listings_that_name_a_price(split),
+            lambda: _look_at_vectors(rows),
+            lambda: rows.join(test_rows, "listing_id", "left_semi").count(),
+        )
     strongest = dict(sorted(correlations.items(), key=lambda item: -abs(item[1]))[:10])
     too_strong = {name: value for name, value in correlations.items() if abs(value) > MOST_CORRELATION}
     yield AssetCheckResult(

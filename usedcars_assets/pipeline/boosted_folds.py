@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,8 @@ class BoostedFolds:
 
     unseen: listing_id and prediction of log price by the models that had no row of the fold, checkpointed.
     fold_seconds: what each fold's model took to train, and to predict the rows of its fold.
+    trees: how many the model has: `n_estimators`, or fewer where more did the folds no good.
+    curves: of each fold, after each tree the errors of the rows seen and not seen (RMSE of log price).
     """
 
     booster: bytes
@@ -60,6 +62,8 @@ class BoostedFolds:
     unseen: DataFrame
     fold_seconds: list[tuple[float, float]]
     training_seconds: float
+    trees: int
+    curves: list[list[tuple[float, float]]]
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class _Task:
     rounds: int
     max_bin: int
     on_a_line: bool
+    early_stopping: bool
     collective: Mapping[str, Any] | None
 
 
@@ -87,10 +92,13 @@ def boost_folds(
 
     rows: listing_id, fold, log_price and the vector `features`. parameters: those of gradient_boosting, of
     which `num_workers` says how many Spark tasks train together, each with spark.task.cpus threads.
+    With `early_stopping` they have as many trees as are best for rows not seen, `n_estimators` at most: found
+    over the folds together, as each alone would stop at another number by chance, and for the rows of a fold
+    over the others.
     on_a_line: the trees are of what a linear model (ridge regression: Hoerl and Kennard, 1970) leaves.
     """
     workers = int(parameters["num_workers"])
-    own = ("n_estimators", "num_workers", "max_bin")
+    own = ("n_estimators", "early_stopping", "num_workers", "max_bin")
     settings = {name: value for name, value in parameters.items() if name not in own}
     # In an order that does not depend on how the rows were read.
     in_order = (
@@ -107,6 +115,7 @@ def boost_folds(
             rounds=int(parameters["n_estimators"]),
             max_bin=int(parameters["max_bin"]),
             on_a_line=on_a_line,
+            early_stopping=bool(parameters["early_stopping"]),
             collective=collective,
         )
         # Not a cache, which would train again what it has lost.
@@ -129,6 +138,8 @@ def boost_folds(
         unseen=found.where("report IS NULL").select("listing_id", "prediction"),
         fold_seconds=[(reports[fold]["training"], reports[fold]["prediction"]) for fold in folds],
         training_seconds=whole["training"],
+        trees=whole["trees"],
+        curves=[[(seen, unseen) for seen, unseen in reports[fold]["curve"]] for fold in folds],
     )
 
 
@@ -196,36 +207,62 @@ class _Part:
         settings = {**task.settings, "max_bin": task.max_bin, "nthread": threads}
         matrix = xgboost.QuantileDMatrix(_as_iterator(self.blocks), max_bin=task.max_bin, nthread=threads)
         lines = self._lines(task.folds) if task.on_a_line else {}
-        unseen = np.full(len(self.fold), np.nan)
-        is_first = not collective.is_distributed() or collective.get_rank() == 0
-        for fold in (*task.folds, None):
+
+        def train(fold: int | None, rounds: int) -> _Fitted:
             started = time.monotonic()
-            of_line = self._on(lines[fold]) if lines else 0.0
-            matrix.set_info(label=self.log_price - of_line, weight=(self.fold != fold).astype(np.float32))
-            booster = xgboost.train(settings, matrix, task.rounds)
-            trained = time.monotonic()
-            report: dict[str, Any] = {"fold": fold, "training": trained - started}
-            if fold is None:
-                if lines:
-                    line = lines[fold]
-                    report |= {"coefficients": line.coefficients.tolist(), "intercept": line.intercept}
-            else:
-                held_out = self.fold == fold
-                unseen[held_out] = (of_line + booster.predict(matrix))[held_out]
-                report["prediction"] = time.monotonic() - trained
-            if is_first:
-                model = bytes(booster.save_raw("json")) if fold is None else None
-                yield pa.RecordBatch.from_pylist(
-                    [
-                        {
-                            "listing_id": None,
-                            "prediction": None,
-                            "report": json.dumps(report),
-                            "booster": model,
-                        }
-                    ],
-                    schema=_SCHEMA,
-                )
+            of_line = self._on(lines[fold]) if lines else np.zeros(len(self.fold))
+            target, held_out = self.log_price - of_line, self.fold == fold
+            matrix.set_info(label=target, weight=(~held_out).astype(np.float32))
+            curve: list[tuple[float, float]] = []
+
+            def errors(predicted: _Floats, _: Any) -> tuple[str, float]:
+                squares = (target - predicted) ** 2
+                seen, unseen = ((squares[of].sum(), np.count_nonzero(of)) for of in (~held_out, held_out))
+                sums = _added_up(np.array([*seen, *unseen], np.float64))
+                curve.append((float(np.sqrt(sums[0] / sums[1])), float(np.sqrt(sums[2] / sums[3]))))
+                return "unseen", curve[-1][1]
+
+            watched: dict[str, Any] = {"evals": [(matrix, "rows")], "custom_metric": errors}
+            booster = xgboost.train(
+                {**settings, "disable_default_eval_metric": 1},
+                matrix,
+                rounds,
+                verbose_eval=False,
+                **({} if fold is None else watched),
+            )
+            return _Fitted(booster, of_line, curve, time.monotonic() - started)
+
+        of_folds = {fold: train(fold, task.rounds) for fold in task.folds}
+        curves = {fold: [unseen for _, unseen in fitted.curve] for fold, fitted in of_folds.items()}
+
+        def trees_without(fold: int | None) -> int:
+            # A fold's own errors have no say in how its rows are predicted.
+            return best_rounds([curves[other] for other in curves if other != fold])
+
+        stops = task.early_stopping and len(curves) > 1
+        unseen, reports = np.full(len(self.fold), np.nan), []
+        for fold, fitted in of_folds.items():
+            started = time.monotonic()
+            held_out = self.fold == fold
+            trees = trees_without(fold) if stops else task.rounds
+            predicted = fitted.of_line + fitted.booster.predict(matrix, iteration_range=(0, trees))
+            unseen[held_out] = predicted[held_out]
+            prediction = time.monotonic() - started
+            reports.append(
+                {"fold": fold, "training": fitted.seconds, "prediction": prediction, "curve": fitted.curve}
+            )
+        trees = trees_without(None) if stops else task.rounds
+        whole = train(None, trees)
+        report = {"fold": None, "training": whole.seconds, "trees": trees}
+        if lines:
+            report |= {"coefficients": lines[None].coefficients.tolist(), "intercept": lines[None].intercept}
+        if not collective.is_distributed() or collective.get_rank() == 0:
+            told = [json.dumps(each) for each in (*reports, report)]
+            boosters = [*(None for _ in reports), bytes(whole.booster.save_raw("json"))]
+            nothing = (pa.nulls(len(told), field.type) for field in list(_SCHEMA)[:2])
+            yield pa.RecordBatch.from_arrays(
+                [*nothing, pa.array(told, pa.string()), pa.array(boosters, pa.binary())], schema=_SCHEMA
+            )
         start = 0
         for ids in self.ids.chunks:
             of_ids = pa.array(unseen[start : start + len(ids)])
@@ -241,8 +278,6 @@ class _Part:
 
         All follow from one matrix of sums a fold, as the sums of the other rows are what is left of all.
         """
-        from xgboost import collective
-
         size = self.blocks[0].shape[1] + 2
         sums = np.zeros((len(folds), size, size))
         ends = np.cumsum([0, *map(len, self.blocks)])
@@ -252,13 +287,35 @@ class _Part:
             for place, fold in enumerate(folds):
                 of_fold = table[self.fold[start:end] == fold]
                 sums[place] += of_fold.T @ of_fold
-        if collective.is_distributed():
-            sums = collective.allreduce(sums.ravel(), collective.Op.SUM).reshape(sums.shape)
+        sums = _added_up(sums)
         whole = sums.sum(axis=0)
         return {
             **{fold: ridge(whole - sums[place]) for place, fold in enumerate(folds)},
             None: ridge(whole),
         }
+
+
+class _Fitted(NamedTuple):
+    """curve: after each tree, the root mean squared errors of log price of the rows seen and not seen."""
+
+    booster: Any
+    of_line: _Doubles
+    curve: list[tuple[float, float]]
+    seconds: float
+
+
+def best_rounds(curves: Sequence[Sequence[float]]) -> int:
+    """The number of trees with the least error of rows not seen, over the folds together."""
+    return 1 + int(np.argmin(np.mean(np.square(curves), axis=0)))
+
+
+def _added_up(sums: _Doubles) -> _Doubles:
+    """Over all tasks that train together."""
+    from xgboost import collective
+
+    if not collective.is_distributed():
+        return sums
+    return np.asarray(collective.allreduce(sums.ravel(), collective.Op.SUM)).reshape(sums.shape)
 
 
 def ridge(sums: _Doubles) -> Line:

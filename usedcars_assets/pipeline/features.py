@@ -1,10 +1,8 @@
 """Features: what the base models see of a listing, fitted once for all of them on the training rows only."""
 
 import datetime
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pyspark import inheritable_thread_target
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import CountVectorizerModel, Imputer, ImputerModel, SQLTransformer, VectorAssembler
 from pyspark.sql import Column, DataFrame, Window
@@ -13,11 +11,11 @@ from pyspark.sql import functions as sf
 from usedcars_assets.pipeline.cleaning import TEXTS, cleaning_stage
 from usedcars_assets.pipeline.encoding import fit_target_encoders, words_in_fold
 from usedcars_assets.pipeline.errors import PipelineError
+from usedcars_assets.pipeline.queries_at_once import queries_at_once
 from usedcars_assets.pipeline.training_distribution import TrainingDistribution, training_distribution
 
 _HUNDREDTHS_OF_PERCENT = 10_000
 _FEWEST_ROWS = 5
-_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -208,11 +206,9 @@ def build_features(cleaned: DataFrame, settings: FeatureSettings) -> FeatureTabl
         "encoded_words",
         "one_hot_words",
     ).localCheckpoint()  # Else each query plans all that made the rows again, for seconds.
-    # At the same time: while one waits for its plan, another's rows keep the cores busy.
-    own = inheritable_thread_target(cleaned.sparkSession)
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        encoders_fit = threads.submit(
-            own(fit_target_encoders),
+    encoders, distribution, impute, one_hot = queries_at_once(
+        cleaned.sparkSession,
+        lambda: fit_target_encoders(
             derived,
             words="encoded_words",
             target="log_price",
@@ -222,18 +218,16 @@ def build_features(cleaned: DataFrame, settings: FeatureSettings) -> FeatureTabl
             smoothing=settings.smoothing,
             effects=[_WORDS.index(name) for name in EFFECTS],
             effect_smoothing=settings.effect_smoothing,
-        )
-        distribution_found = threads.submit(
-            own(training_distribution),
+        ),
+        lambda: training_distribution(
             derived,
             numbers={name: f"derived_{name}" for name in (*NUMBERS, *FLAGS)},
             categories=categories,
             stages=(cleaning_stage(), derive),
-        )
-        impute_fit = threads.submit(own(_impute), derived)
-        one_hot_fit = threads.submit(own(_one_hot), derived, settings.rarest)
-        encoders, distribution = encoders_fit.result(), distribution_found.result()
-        impute, one_hot = impute_fit.result(), one_hot_fit.result()
+        ),
+        lambda: _impute(derived),
+        lambda: _one_hot(derived, settings.rarest),
+    )
     features = VectorAssembler(
         inputCols=[
             *(f"known_{name}" for name in NUMBERS),

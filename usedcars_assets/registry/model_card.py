@@ -57,6 +57,7 @@ def model_card(
     """Writes the card, as Markdown and HTML, to the MLflow run of the version's training."""
     from usedcars_assets.pipeline.error_slices import errors_by_slice
     from usedcars_assets.pipeline.permutation_importance import permutation_importance
+    from usedcars_assets.pipeline.queries_at_once import queries_at_once
     from usedcars_assets.pipeline.tables import read_table
     from usedcars_assets.registry.tracking import log_file, read_file
 
@@ -66,10 +67,13 @@ def model_card(
         with spark.step(context) as session:
             predictions = read_table(session, lake.uri(f"{stacked_model.path}/test_predictions"))
             rows = read_table(session, lake.uri(training_export.path))
-            errors = errors_by_slice(predictions.join(rows, "listing_id"))
             artefact = spark.model(lake.uri(f"{stacked_model.path}/artefact"))
-            importance = permutation_importance(artefact, rows.where("split = 'test'"))
-            data = _data(rows)
+            errors, importance, data = queries_at_once(
+                session,
+                lambda: errors_by_slice(predictions.join(rows, "listing_id")),
+                lambda: permutation_importance(artefact, rows.where("split = 'test'")),
+                lambda: _data(rows),
+            )
         client, experiment_id = mlflow.client(), mlflow.experiment_id()
         card = card_markdown(
             stacked_model,

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MOST_PARAMETERS = 100  # of one request, as the server allows
 _LONGEST_VALUE = 6000
+_MOST_STEPS = 50  # of a curve
 
 
 @contextmanager
@@ -55,6 +56,20 @@ def log(
     )
     for start in range(_MOST_PARAMETERS, len(params), _MOST_PARAMETERS):
         client.log_batch(run_id, params=params[start : start + _MOST_PARAMETERS])
+
+
+def log_curve(client: "MlflowClient", run_id: str, curve: Sequence[tuple[float, float]]) -> None:
+    """Logs the errors after each tree, of some of them, as metrics that MLflow plots by step."""
+    now = int(time.time() * 1000)
+    steps = sorted({*range(1, len(curve) + 1, 1 + len(curve) // _MOST_STEPS), len(curve)})
+    client.log_batch(
+        run_id,
+        metrics=[
+            Metric(f"{rows}_log_price_rmse", curve[step - 1][place], now, step)
+            for place, rows in enumerate(("seen", "unseen"))
+            for step in steps
+        ],
+    )
 
 
 def log_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -> None:

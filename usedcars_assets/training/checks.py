@@ -53,6 +53,7 @@ def model_checks(
 ) -> Iterator[AssetCheckResult]:
     """All checks of the stacked model."""
     from usedcars_assets.pipeline.artefact import score_listings
+    from usedcars_assets.pipeline.queries_at_once import queries_at_once
     from usedcars_assets.pipeline.tables import read_table
 
     with clear_failures("checking the model"), spark.step(context) as session:
@@ -62,8 +63,11 @@ def model_checks(
         listings = split.selectExpr("listing_id", "price_usd", "listing")
         steps = read_table(session, lake.uri(f"{stacked.path}/test_predictions"))
         artefact = spark.model(lake.uri(f"{stacked.path}/artefact"))
-        rows, different, largest = compare(score_listings(artefact, listings), steps)
-        in_service = _errors_of_serving(mlflow, listings)
+        (rows, different, largest), in_service = queries_at_once(
+            session,
+            lambda: compare(score_listings(artefact, listings), steps),
+            lambda: _errors_of_serving(mlflow, listings),
+        )
     yield AssetCheckResult(
         passed=different == 0 and rows == int(stacked.test["rows"]),
         check_name="artefact_equals_steps",

@@ -14,7 +14,9 @@ from usedcars_assets.settings import defaults_from_environment
 class _BoostedTreesConfig(Config):
     """XGBoost; each tree makes serving slower, so choose by error and scoring speed together."""
 
-    n_estimators: int = Field(default=200, ge=1, le=5000, description="Number of trees.")
+    n_estimators: int = Field(
+        default=200, ge=1, le=5000, description="Most trees; the folds may say that fewer are best."
+    )
     max_depth: int = Field(default=6, ge=1, le=16, description="Depth of a tree.")
     learning_rate: float = Field(default=0.1, gt=0, le=1, description="Weight of each further tree.")
     subsample: float = Field(default=0.8, gt=0, le=1, description="Part of the rows that a tree sees.")

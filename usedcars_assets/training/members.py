@@ -17,7 +17,13 @@ from usedcars_assets.training.configuration import (
     ResidualBoostingConfig,
     SupportVectorConfig,
 )
-from usedcars_assets.training.plots import PREDICTED_AGAINST_TRUE, as_markdown_image, plot_of
+from usedcars_assets.training.plots import (
+    LEARNING_CURVES,
+    PREDICTED_AGAINST_TRUE,
+    as_markdown_image,
+    learning_curves,
+    plot_of,
+)
 
 if TYPE_CHECKING:
     from usedcars_assets.pipeline.members.training import MemberResult
@@ -117,7 +123,9 @@ def _train(
         in_usd = sf.exp(f"prediction_{name}") * result.smearing
         plot = plot_of(result.test_predictions.withColumn("prediction", in_usd))
     experiment_id = mlflow.experiment_id()
-    run_id = _log(mlflow, experiment_id, training.mlflow_run_id, result, plot, context.run.run_id)
+    curves = learning_curves(result.curves, result.trees) if result.trees else None
+    plots = {PREDICTED_AGAINST_TRUE: plot, **({LEARNING_CURVES: curves} if curves else {})}
+    run_id = _log(mlflow, experiment_id, training.mlflow_run_id, result, plots, context.run.run_id)
     reference = TrainedMember(
         training=training,
         name=name,
@@ -130,7 +138,7 @@ def _train(
         training_seconds=result.training_seconds,
         validation_seconds=result.validation_seconds,
     )
-    metadata = {
+    metadata: dict[str, Any] = {
         "trained": True,
         **{f"test_{metric}": value for metric, value in reference.test.items()},
         **{f"cv_{metric}": value for metric, value in result.cv_mean.items()},
@@ -141,6 +149,9 @@ def _train(
         "predicted_against_true": MetadataValue.md(as_markdown_image(plot, "predicted against true price")),
         "mlflow_run": MetadataValue.url(mlflow.run_url(run_id, experiment_id)),
     }
+    if curves:
+        metadata["trees"] = result.trees
+        metadata["learning_curves"] = MetadataValue.md(as_markdown_image(curves, "learning curves"))
     return Output(reference, metadata=metadata)
 
 
@@ -155,11 +166,11 @@ def _log(
     experiment_id: str,
     parent: str,
     result: "MemberResult",
-    plot: bytes,
+    plots: dict[str, bytes],
     dagster_run_id: str,
 ) -> str:
     """A nested run for the member, and one below it for each fold."""
-    from usedcars_assets.registry.tracking import log, log_file, named, nested_run, over_folds
+    from usedcars_assets.registry.tracking import log, log_curve, log_file, named, nested_run, over_folds
 
     client = mlflow.client()
     with nested_run(client, experiment_id, parent, result.name, dagster_run_id) as run_id:
@@ -173,6 +184,8 @@ def _log(
                     "validation_seconds": validation_seconds,
                 }
                 log(client, fold_run, parameters=result.parameters, metrics=values, tags={"fold": str(fold)})
+                if result.curves:
+                    log_curve(client, fold_run, result.curves[fold])
         log(
             client,
             run_id,
@@ -184,8 +197,10 @@ def _log(
                 "training_seconds": result.training_seconds,
                 "validation_seconds": result.validation_seconds,
                 "smearing": result.smearing,
+                **({"trees": result.trees} if result.trees else {}),
             },
             tags={"member": result.name},
         )
-        log_file(client, run_id, PREDICTED_AGAINST_TRUE, plot)
+        for file, plot in plots.items():
+            log_file(client, run_id, file, plot)
     return run_id

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from usedcars_assets.pipeline.error_slices import SliceErrors
 
 PREDICTED_AGAINST_TRUE = "predicted_against_true.png"
+LEARNING_CURVES = "learning_curves.png"
 _PLOTTED_ROWS = 5000
 
 
@@ -35,6 +36,21 @@ def plot_of(predictions: "DataFrame") -> bytes:
     sample = predictions.orderBy("listing_id").select("price", "prediction").limit(_PLOTTED_ROWS).collect()
     true, predicted = [row.price for row in sample], [row.prediction for row in sample]
     return predicted_against_true(true, predicted, f"{len(sample):,} test rows")
+
+
+def learning_curves(curves: Sequence[Sequence[tuple[float, float]]], trees: int) -> bytes:
+    """A PNG: of each fold the errors of the rows seen and not seen after each tree, and where it stopped."""
+    figure = _figure(4.6, 3.4)
+    axes = figure.add_subplot()
+    for fold, curve in enumerate(curves):
+        seen, unseen = zip(*curve, strict=True)
+        rounds = np.arange(1, len(curve) + 1)
+        axes.plot(rounds, seen, color="tab:gray", linewidth=0.8, label=None if fold else "seen")
+        axes.plot(rounds, unseen, color="tab:blue", linewidth=0.8, label=None if fold else "not seen")
+    axes.axvline(trees, color="black", linewidth=0.8, linestyle=":", label=f"{trees} trees")
+    axes.set(xlabel="trees", ylabel="RMSE of log price", yscale="log", title=f"{len(curves)} folds")
+    axes.legend(fontsize=7)
+    return _png(figure)
 
 
 def residuals_by_slice(errors: "Mapping[str, Sequence[SliceErrors]]") -> bytes:

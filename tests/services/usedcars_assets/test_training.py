@@ -188,6 +188,13 @@ def test_parameters_metrics_and_where_they_come_from_are_logged(training: SmallT
         assert {"training_seconds", "validation_seconds"} <= set(run.data.metrics)
     files = training.client.list_artifacts(training.nested(parent)["elastic_net"].info.run_id)
     assert [file.path for file in files] == ["predicted_against_true.png"]
+    boosting = training.nested(parent)["gradient_boosting"].info.run_id
+    files = training.client.list_artifacts(boosting)
+    assert {file.path for file in files} == {"learning_curves.png", "predicted_against_true.png"}
+    (fold, *_) = training.nested(boosting).values()
+    curve = training.client.get_metric_history(fold.info.run_id, "unseen_log_price_rmse")
+    assert [point.step for point in curve] == list(range(1, 21))
+    assert curve[-1].value < curve[0].value
     artifacts = {file.path for file in training.client.list_artifacts(parent)}
     assert {"model", "predicted_against_true.png", "batches.json"} <= artifacts
 

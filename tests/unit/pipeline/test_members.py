@@ -7,7 +7,7 @@ from pyspark.ml.feature import VectorAssembler
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from usedcars_assets.pipeline.boosted_folds import ridge
+from usedcars_assets.pipeline.boosted_folds import best_rounds, ridge
 from usedcars_assets.pipeline.errors import PipelineError
 from usedcars_assets.pipeline.evaluation import evaluate
 from usedcars_assets.pipeline.members import MEMBERS, support_vector
@@ -52,10 +52,34 @@ def test_a_fold_is_predicted_by_a_model_that_never_saw_its_prices(training: Any,
         "log_price", sf.col("log_price") + sf.when(sf.col("fold") == 1, 2.3).otherwise(0.0)
     )
     before = training.members[name]
-    with train_member(name, dearer, training.test, before.parameters, seed=20) as changed:
+    assert before.trees in (None, before.parameters.get("n_estimators"))
+    parameters = {**before.parameters, **({"early_stopping": False} if before.trees else {})}
+    with train_member(name, dearer, training.test, parameters, seed=20) as changed:
         after = {row.listing_id: row[f"prediction_{name}"] for row in changed.out_of_fold.collect()}
     for row in before.out_of_fold.where("fold = 1").collect():
         assert after[row.listing_id] == pytest.approx(row[f"prediction_{name}"], abs=1e-6)
+
+
+def test_boosting_has_no_more_trees_than_do_the_rows_not_seen_good(training: Any) -> None:
+    greedy = {"n_estimators": 30, "max_depth": 9, "learning_rate": 0.9, "min_child_weight": 0.0}
+    greedy |= {"subsample": 1.0, "colsample_bytree": 1.0}
+    with train_member("gradient_boosting", training.train, training.test, greedy, seed=20) as stopped:
+        curves = [[unseen for _, unseen in curve] for curve in stopped.curves]
+        seen = [[seen for seen, _ in curve] for curve in stopped.curves]
+        assert [len(curve) for curve in curves] == [30, 30, 30]
+        assert all(curve[-1] < 1.01 * min(curve) for curve in seen), "the rows seen know no end"
+        assert stopped.trees == best_rounds(curves) < 30
+        found = stopped.out_of_fold.groupBy("fold").agg(
+            sf.sqrt(sf.avg((sf.col("log_price") - sf.col("prediction_gradient_boosting")) ** 2)).alias("rmse")
+        )
+        for row in found.collect():
+            trees = best_rounds([curve for fold, curve in enumerate(curves) if fold != row.fold])
+            assert row.rmse == pytest.approx(curves[row.fold][trees - 1], rel=0.02)
+
+
+def test_the_best_number_of_trees_is_that_of_all_folds_together() -> None:
+    assert best_rounds([[3.0, 2.0, 1.0, 4.0], [3.0, 1.0, 2.5, 2.5]]) == 2
+    assert best_rounds([[1.0, 2.0], [1.0, 2.0]]) == 1
 
 
 def test_trees_boosted_by_two_tasks_together_are_as_good_as_those_of_one(training: Any) -> None:

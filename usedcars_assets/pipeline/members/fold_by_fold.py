@@ -2,19 +2,17 @@
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import reduce
+from functools import partial, reduce
 from typing import NamedTuple
 
-from pyspark import inheritable_thread_target
 from pyspark.ml import Model
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
 from usedcars_assets.pipeline.members.member import CrossValidate, CrossValidation, Parameters
+from usedcars_assets.pipeline.queries_at_once import queries_at_once
 
 Fit = Callable[[DataFrame, str, str, Parameters, int], Model]
-_AT_ONCE = 2
 
 
 class _Fold(NamedTuple):
@@ -48,13 +46,12 @@ def fold_by_fold(fit: Fit) -> CrossValidate:
             unseen.count()
             return _Fold(unseen, training_seconds, time.monotonic() - start)
 
-        # Wrapped one by one: each thread needs its own copy of this one's local properties.
-        own = inheritable_thread_target(rows.sparkSession)
         try:
-            with ThreadPoolExecutor(_AT_ONCE) as threads:
-                validated = [threads.submit(own(validate), fold) for fold in folds]
-                model, training_seconds = threads.submit(own(timed_fit), rows).result()
-                of_folds = [fold.result() for fold in validated]
+            *of_folds, (model, training_seconds) = queries_at_once(
+                rows.sparkSession,
+                *(partial(validate, fold) for fold in folds),
+                lambda: timed_fit(rows),
+            )
         except BaseException:
             for table in cached:
                 table.unpersist()

@@ -16,6 +16,7 @@ from usedcars_assets.pipeline.tree_conversion import spark_trees
 
 DEFAULTS: Parameters = {
     "n_estimators": 200,
+    "early_stopping": True,
     "max_depth": 6,
     "learning_rate": 0.1,
     "subsample": 0.8,
@@ -37,6 +38,8 @@ def cross_validate(
         unseen=boosted.unseen.withColumnRenamed("prediction", prediction),
         fold_seconds=boosted.fold_seconds,
         training_seconds=boosted.training_seconds,
+        trees=boosted.trees,
+        curves=boosted.curves,
     )
 
 

@@ -16,6 +16,8 @@ class CrossValidation:
     model: JVM stage that adds the prediction column.
     unseen: listing_id and the prediction column, cached; `cached` are the tables to be freed after it.
     fold_seconds: what each fold's model took to train, and to predict the rows of its fold.
+    trees: how many a boosted model came to have; curves: of each fold, after each tree the errors of the rows
+        seen and not seen (RMSE of log price). None and empty for others.
     """
 
     model: Model
@@ -23,6 +25,8 @@ class CrossValidation:
     fold_seconds: list[tuple[float, float]]
     training_seconds: float
     cached: tuple[DataFrame, ...] = ()
+    trees: int | None = None
+    curves: Sequence[Sequence[tuple[float, float]]] = ()
 
 
 CrossValidate = Callable[[DataFrame, str, str, Parameters, int, Sequence[int]], CrossValidation]

@@ -37,6 +37,8 @@ def cross_validate(
         unseen=boosted.unseen.withColumnRenamed("prediction", prediction),
         fold_seconds=boosted.fold_seconds,
         training_seconds=boosted.training_seconds,
+        trees=boosted.trees,
+        curves=boosted.curves,
     )
 
 

@@ -1,6 +1,7 @@
 """Cross-validation and training of one base model."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -29,6 +30,7 @@ class MemberResult:
     fold_metrics: of each fold's rows, in the order of the folds, by the model that did not see them.
     fold_seconds: what each fold's model took to train, and to predict the rows of its fold.
     validation_seconds: of all folds, and of the predictions and metrics of `model`.
+    trees, curves: see CrossValidation.
     """
 
     name: str
@@ -45,6 +47,8 @@ class MemberResult:
     fold_seconds: list[tuple[float, float]]
     training_seconds: float
     validation_seconds: float
+    trees: int | None
+    curves: Sequence[Sequence[tuple[float, float]]]
 
     def __enter__(self) -> Self:
         """The result, its predictions cached until the end of the block."""
@@ -133,6 +137,8 @@ def train_member(
         fold_seconds=found.fold_seconds,
         training_seconds=found.training_seconds,
         validation_seconds=validation_seconds,
+        trees=found.trees,
+        curves=found.curves,
     )
 
 
