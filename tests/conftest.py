@@ -41,15 +41,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=3, help="how often the active serving process is killed")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file share a process; so do those of the files that share the pipeline's training."""
-    trained = {item.path for item in items if "training" in getattr(item, "fixturenames", ())}
-    for item in items:
-        together = item.path in trained and item.path.is_relative_to(REPOSITORY / "tests/unit/pipeline")
-        item.add_marker(pytest.mark.xdist_group("pipeline's training" if together else str(item.path)))
-
-
 @dataclass(frozen=True)
 class Platform:
     """A real platform, in a folder and on ports of its own."""

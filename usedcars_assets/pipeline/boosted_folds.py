@@ -95,7 +95,8 @@ def boost_folds(
     With `early_stopping` they have as many trees as are best for rows not seen, `n_estimators` at most: found
     over the folds together, as each alone would stop at another number by chance, and for the rows of a fold
     over the others.
-    on_a_line: the trees are of what a linear model (ridge regression: Hoerl and Kennard, 1970) leaves.
+    on_a_line: the trees are of what a linear model (ridge regression: Hoerl and Kennard, 1970) leaves; raises
+    PipelineError when a feature is missing somewhere, which trees alone can do without.
     """
     workers = int(parameters["num_workers"])
     own = ("n_estimators", "early_stopping", "num_workers", "max_bin")
@@ -123,15 +124,15 @@ def boost_folds(
             partial(_train, task=task), _SPARK_SCHEMA, barrier=workers > 1
         ).localCheckpoint()
     told = found.where("report IS NOT NULL").select("report", "booster").collect()
-    reports = {report["fold"]: report for report in (json.loads(row.report) for row in told)}
-    (booster,) = (bytes(row.booster) for row in told if row.booster is not None)
-    whole = reports[None]
-    line = Line(np.array(whole["coefficients"]), whole["intercept"]) if on_a_line else None
-    if line is not None and not np.isfinite(line.coefficients).all():
+    if not told:
         raise PipelineError(
             f"The column {features} has values that are no finite numbers, and no line runs through them: "
             "see the asset check no_missing_features, and materialise the feature tables again."
         )
+    reports = {report["fold"]: report for report in (json.loads(row.report) for row in told)}
+    (booster,) = (bytes(row.booster) for row in told if row.booster is not None)
+    whole = reports[None]
+    line = Line(np.array(whole["coefficients"]), whole["intercept"]) if on_a_line else None
     return BoostedFolds(
         booster=booster,
         line=line,
@@ -207,6 +208,8 @@ class _Part:
         settings = {**task.settings, "max_bin": task.max_bin, "nthread": threads}
         matrix = xgboost.QuantileDMatrix(_as_iterator(self.blocks), max_bin=task.max_bin, nthread=threads)
         lines = self._lines(task.folds) if task.on_a_line else {}
+        if not all(np.isfinite(line.coefficients).all() for line in lines.values()):
+            return  # without a report, which says so
 
         def train(fold: int | None, rounds: int) -> _Fitted:
             started = time.monotonic()

@@ -176,6 +176,16 @@ def test_residual_boosting_carries_its_line_beyond_the_rows_seen(spark: SparkSes
     assert rises["residual_boosting"] > 2
 
 
+def test_residual_boosting_says_that_no_line_runs_through_a_missing_number(spark: SparkSession) -> None:
+    table = [(f"{n}", float("nan") if n == 7 else float(n), 9.0 + n, n % 2) for n in range(20)]
+    rows = VectorAssembler(inputCols=["a"], outputCol="x", handleInvalid="keep").transform(
+        spark.createDataFrame(table, ["listing_id", "a", "log_price", "fold"])
+    )
+    member = MEMBERS["residual_boosting"]
+    with pytest.raises(PipelineError, match=r"The column x has values that are no finite numbers"):
+        member.cross_validate(rows, "x", "p", {**member.defaults, "n_estimators": 2}, 0, (0, 1))
+
+
 def test_an_unknown_parameter_is_refused_with_the_known_ones(training: Any) -> None:
     with pytest.raises(
         PipelineError, match=r"elastic_net has no parameter depth: use l1_share, max_iterations"
