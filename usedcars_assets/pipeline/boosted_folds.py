@@ -324,8 +324,11 @@ def _added_up(sums: _Doubles) -> _Doubles:
 def ridge(sums: _Doubles) -> Line:
     """The line with the least squared error and small coefficients.
 
-    sums: of the products of all pairs of (1, features, target) over the rows.
+    sums: of the products of all pairs of (1, features, target) over the rows. What is missing in them is
+    missing in the line.
     """
+    if not np.isfinite(sums).all():
+        return Line(np.full(len(sums) - 2, np.nan), np.nan)
     means = sums[0] / sums[0, 0]
     covariance = sums / sums[0, 0] - np.outer(means, means)
     spread = np.sqrt(np.maximum(np.diag(covariance), 0))[1:-1]
@@ -334,8 +337,6 @@ def ridge(sums: _Doubles) -> Line:
     scale = np.where(varies, spread, 1.0)
     standardised = np.where(np.outer(varies, varies), covariance[1:-1, 1:-1] / np.outer(scale, scale), 0.0)
     with_target = np.where(varies, covariance[1:-1, -1] / scale, 0.0)
-    if not (np.isfinite(standardised).all() and np.isfinite(with_target).all()):
-        return Line(np.full(len(scale), np.nan), np.nan)
     coefficients = np.linalg.solve(standardised + _RIDGE * np.eye(len(scale)), with_target) / scale
     return Line(coefficients, float(means[-1] - means[1:-1] @ coefficients))
 
