@@ -15,7 +15,10 @@ class _BoostedTreesConfig(Config):
     """XGBoost; each tree makes serving slower, so choose by error and scoring speed together."""
 
     n_estimators: int = Field(
-        default=200, ge=1, le=5000, description="Most trees; the folds may say that fewer are best."
+        default=200, ge=1, le=5000, description="Number of trees; the most with early stopping."
+    )
+    early_stopping: bool = Field(
+        default=True, description="Fewer trees where more do no good to the rows of the folds not seen."
     )
     max_depth: int = Field(default=6, ge=1, le=16, description="Depth of a tree.")
     learning_rate: float = Field(default=0.1, gt=0, le=1, description="Weight of each further tree.")
