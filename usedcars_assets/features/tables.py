@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,7 @@ from usedcars_assets.settings import defaults_from_environment
 from usedcars_assets.training.members import DEFAULT_MEMBERS, MEMBER_NAMES
 
 if TYPE_CHECKING:
-    from pyspark.ml import PipelineModel
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 CODE_VERSION = "3"
 STABLE_PARTITIONS = 8
@@ -116,8 +115,8 @@ def feature_tables(
             cleaned_rows=sum(batch.cleaned for batch in window),
             data_version=_data_version(window),
         )
-        with spark.step(context) as session:
-            train, test, fitted = _make(session, lake, config, training, window, spark.save_model)
+        with spark.step(context):
+            train, test, fitted = _make(spark, lake, config, training, window)
         _log_training(mlflow, training, config, train, test)
     shared: dict[str, Any] = {
         "training": training.training_id,
@@ -170,12 +169,11 @@ def _data_version(window: list[CleanedBatch]) -> str:
 
 
 def _make(
-    session: "SparkSession",
+    spark: SharedSpark,
     lake: Lake,
     config: TrainingConfig,
     training: Training,
     window: list[CleanedBatch],
-    save: Callable[["PipelineModel", str], None],
 ) -> tuple[FeatureTable, FeatureTable, FittedFeatures]:
     from pyspark.sql import functions as sf
 
@@ -192,7 +190,7 @@ def _make(
         effect_smoothing=config.effect_smoothing,
     )
     batches = [
-        read_table(session, lake.uri(batch.cleaned_path))
+        read_table(spark.spark_session, lake.uri(batch.cleaned_path))
         .drop("listing")  # held by tables of an earlier form
         .select("*", sf.lit(place).alias("batch"), sf.lit(batch.version.batch).alias("batch_name"))
         for place, batch in enumerate(window)
@@ -201,27 +199,24 @@ def _make(
     split_path = f"{training.path}/split"
     split = split_rows(cleaned, settings).withColumn("listing", listing_json())
     write_table(in_stable_order(split), lake.uri(split_path), overwrite=True)
-    return make_feature_tables(session, lake, training, split_path, settings, started, save)
+    return make_feature_tables(spark, lake, training, split_path, settings, started)
 
 
 def make_feature_tables(
-    session: "SparkSession",
+    spark: SharedSpark,
     lake: Lake,
     training: Training,
     split_path: str,
     settings: Any,
     started: float,
-    save: Callable[["PipelineModel", str], None],
 ) -> tuple[FeatureTable, FeatureTable, FittedFeatures]:
-    """Features of the rows at `split_path`, and the stages that make them, all stored with the training.
-
-    save: the function that saves the stages at a path.
-    """
+    """Features of the rows at `split_path`, and the stages that make them, all stored with the training."""
     from dataclasses import asdict
 
     from usedcars_assets.pipeline.features import build_features
     from usedcars_assets.pipeline.tables import read_table, write_table
 
+    session = spark.spark_session
     rows = read_table(session, lake.uri(split_path)).drop("split", "fold", "listing")
     features = build_features(rows, settings)
     tables = []
@@ -239,7 +234,7 @@ def make_feature_tables(
             )
         )
     pipeline_path = f"{training.path}/features"
-    save(features.pipeline, lake.uri(pipeline_path))
+    spark.save_model(features.pipeline, lake.uri(pipeline_path))
     lake.write_json(training_distribution_path(training), features.distribution.document())
     fitted = FittedFeatures(
         training=training,

@@ -270,7 +270,7 @@ class _Part:
         for ids in self.ids.chunks:
             of_ids = pa.array(unseen[start : start + len(ids)])
             nothing = (pa.nulls(len(ids), field.type) for field in list(_SCHEMA)[2:])
-            yield pa.RecordBatch.from_arrays([ids.cast(pa.string()), of_ids, *nothing], schema=_SCHEMA)
+            yield pa.RecordBatch.from_arrays([ids, of_ids, *nothing], schema=_SCHEMA)
             start += len(ids)
 
     def _on(self, line: Line) -> _Doubles:
@@ -279,7 +279,8 @@ class _Part:
     def _lines(self, folds: Sequence[int]) -> dict[int | None, Line]:
         """A line for each fold, of all other rows, and one for all rows.
 
-        All follow from one matrix of sums a fold, as the sums of the other rows are what is left of all.
+        All follow from one matrix of sums a fold. Those of the other folds are added, not taken from the
+        whole, of which rounding would keep a trace of the fold.
         """
         size = self.blocks[0].shape[1] + 2
         sums = np.zeros((len(folds), size, size))
@@ -291,11 +292,8 @@ class _Part:
                 of_fold = table[self.fold[start:end] == fold]
                 sums[place] += of_fold.T @ of_fold
         sums = _added_up(sums)
-        whole = sums.sum(axis=0)
-        return {
-            **{fold: ridge(whole - sums[place]) for place, fold in enumerate(folds)},
-            None: ridge(whole),
-        }
+        others = {fold: np.delete(sums, place, axis=0) for place, fold in enumerate(folds)}
+        return {fold: ridge(of_others.sum(axis=0)) for fold, of_others in (*others.items(), (None, sums))}
 
 
 class _Fitted(NamedTuple):

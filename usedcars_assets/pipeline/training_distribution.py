@@ -9,6 +9,8 @@ from pyspark.ml.feature import SQLTransformer
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as sf
 
+from usedcars_assets.pipeline.thinned_rows import thinned
+
 _DECILES = ", ".join(f"{place / 10}" for place in range(1, 10))
 _MOST_CATEGORIES = 20
 # A tenth of so many rows is known to a fifth of a percent: no drift worth an alarm is as small.
@@ -55,10 +57,7 @@ def training_distribution(
     categories: columns. What is missing is a bin of its own.
     stages: those that make these columns, and `rejection`, of a raw listing.
     """
-    share = MOST_ROWS / max(derived.count(), 1)
-    if share < 1:
-        chance = sf.pmod(sf.xxhash64(sf.lit("distribution"), "listing_id"), sf.lit(1_000_000))
-        derived = derived.where(chance < int(share * 1_000_000))
+    derived = thinned(derived, MOST_ROWS, "distribution")
     bins = [*_number_bins(derived, numbers), *_category_bins(derived, categories)]
     statement = f"SELECT array({', '.join(bin_.sql for bin_ in bins)}) AS bins FROM __THIS__"  # noqa: S608
     rows = (

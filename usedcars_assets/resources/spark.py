@@ -71,10 +71,10 @@ class SharedSpark(LazyPySparkResource):
         }
         if not self.master.startswith("local"):
             fields["spark.sql.adaptive.enabled"] = "true"
-        if self.lake_uri and not self.master.startswith("local"):
-            # MLflow saves and loads models by way of the default file system: all must see it.
-            fields["spark.hadoop.fs.defaultFS"] = self.lake_uri
-            fields["spark.usedcars.scratch"] = f"{self.lake_uri}/scratch"
+            if self.lake_uri:
+                # MLflow saves and loads models by way of the default file system: all must see it.
+                fields["spark.hadoop.fs.defaultFS"] = self.lake_uri
+                fields["spark.usedcars.scratch"] = f"{self.lake_uri}/scratch"
         pipeline = spark_settings(shuffle_partitions=self.shuffle_partitions, hdfs_user=self.hdfs_user)
         return pipeline | {name: str(value) for name, value in fields.items() if value} | self.spark_config
 
@@ -85,7 +85,8 @@ class SharedSpark(LazyPySparkResource):
             if self._spark_session is not None:
                 if _lives(self._spark_session):
                     return
-                self._forget(self._spark_session)
+                _forget(self._spark_session)
+                self._models.clear()
             _name_the_program()
             os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
             os.environ["HADOOP_USER_NAME"] = self.hdfs_user
@@ -98,7 +99,7 @@ class SharedSpark(LazyPySparkResource):
             if _lives(self._spark_session):
                 self._spark_session.stop()
             else:
-                self._forget(self._spark_session)
+                _forget(self._spark_session)
         self._spark_session = None
         self._models.clear()
 
@@ -116,19 +117,6 @@ class SharedSpark(LazyPySparkResource):
         found = self._models.get(path) or load_pipeline(path)
         self._models[path] = found
         return found
-
-    def _forget(self, session: "SparkSession") -> None:
-        """Clears what is kept of a JVM that is gone; pyspark would ask it again."""
-        from pyspark import SparkContext
-
-        self._models.clear()
-        with suppress(Exception):  # the JVM is no more
-            session.sparkContext.stop()
-        if SparkContext._gateway is not None:
-            with suppress(Exception):
-                SparkContext._gateway.shutdown()
-        SparkContext._gateway = SparkContext._jvm = SparkContext._active_spark_context = None
-        type(session)._instantiatedSession = None
 
     @contextmanager
     def step(
@@ -163,6 +151,19 @@ def _lives(session: "SparkSession") -> bool:
         return not session.sparkContext._jsc.sc().isStopped()
     except (Py4JError, OSError, AttributeError):  # AttributeError: stopped from Python
         return False
+
+
+def _forget(session: "SparkSession") -> None:
+    """Clears what pyspark keeps of a JVM that is gone, which it would ask again."""
+    from pyspark import SparkContext
+
+    with suppress(Exception):  # the JVM is no more
+        session.sparkContext.stop()
+    if SparkContext._gateway is not None:
+        with suppress(Exception):
+            SparkContext._gateway.shutdown()
+    SparkContext._gateway = SparkContext._jvm = SparkContext._active_spark_context = None
+    type(session)._instantiatedSession = None
 
 
 def _name_the_program() -> None:

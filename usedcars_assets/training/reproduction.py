@@ -17,7 +17,7 @@ from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.spark import SharedSpark
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    pass
 
 TOLERANCE = 1e-6  # relative
 
@@ -42,8 +42,8 @@ def reproduce(
             )
         export = REFERENCE.validate_python(content)
         assert isinstance(export, TrainingExport)  # noqa: S101  narrows the type
-        with spark.step(context) as session:
-            found = retrain(session, lake, export, context.run.run_id)
+        with spark.step(context):
+            found = retrain(spark, lake, export, context.run.run_id)
     rows = [
         {
             "model": name,
@@ -72,7 +72,7 @@ def reproduce(
 
 
 def retrain(
-    session: "SparkSession", lake: Lake, export: TrainingExport, run_id: str
+    spark: SharedSpark, lake: Lake, export: TrainingExport, run_id: str
 ) -> dict[str, dict[str, float]]:
     """Errors on the test rows of the members and of `stacked_model`, trained on nothing but the export."""
     from dataclasses import asdict
@@ -80,14 +80,13 @@ def retrain(
     from usedcars_assets.pipeline.features import FeatureSettings
     from usedcars_assets.pipeline.members.training import train_member
     from usedcars_assets.pipeline.stacking import train_stack
-    from usedcars_assets.pipeline.tables import read_table, save_model
+    from usedcars_assets.pipeline.tables import read_table
 
     training = export.training.model_copy(update={"training_id": f"reproduction-{run_id}"})
     settings = FeatureSettings(**export.feature_settings)  # type: ignore[arg-type]
     try:
-        train, test, _ = make_feature_tables(
-            session, lake, training, export.path, settings, time.monotonic(), save_model
-        )
+        train, test, _ = make_feature_tables(spark, lake, training, export.path, settings, time.monotonic())
+        session = spark.spark_session
         tables = read_table(session, lake.uri(train.path)), read_table(session, lake.uri(test.path))
         results = {
             name: train_member(name, *tables, parameters, training.seed)

@@ -18,7 +18,7 @@ from usedcars_assets.training.plots import PREDICTED_AGAINST_TRUE, as_markdown_i
 
 if TYPE_CHECKING:
     from pyspark.ml import Model
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
     from usedcars_assets.pipeline.stacking import StackResult
 
@@ -61,8 +61,8 @@ def stacked_model(
     """Stacks the members of the training."""
     members = {name: each[name] for name in MEMBER_NAMES if name in feature_pipeline.training.members}
     _check_same_training(feature_pipeline, members)
-    with clear_failures("stacking"), spark.step(context) as session:
-        return _stack(context, config, feature_pipeline, members, session, spark, lake, mlflow)
+    with clear_failures("stacking"), spark.step(context):
+        return _stack(context, config, feature_pipeline, members, spark, lake, mlflow)
 
 
 def _check_same_training(features: FittedFeatures, members: dict[str, TrainedMember]) -> None:
@@ -84,7 +84,6 @@ def _stack(
     config: QualityConfig,
     features: FittedFeatures,
     members: dict[str, TrainedMember],
-    session: "SparkSession",
     spark: SharedSpark,
     lake: Lake,
     mlflow: MlflowTracking,
@@ -95,7 +94,7 @@ def _stack(
     from usedcars_assets.pipeline.stacking import train_stack
     from usedcars_assets.pipeline.tables import read_table, save_model, write_table
 
-    training = features.training
+    session, training = spark.spark_session, features.training
     path = f"{training.path}/stack"
     out_of_fold, test_predictions = (
         {name: read_table(session, lake.uri(f"{member.path}/{table}")) for name, member in members.items()}

@@ -2,12 +2,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xgboost
 from pyspark import InheritableThread
 from pyspark.ml.feature import VectorAssembler
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from usedcars_assets.pipeline.boosted_folds import best_rounds, ridge
+from usedcars_assets.pipeline.boosted_folds import best_rounds, boost_folds, ridge
 from usedcars_assets.pipeline.errors import PipelineError
 from usedcars_assets.pipeline.evaluation import evaluate
 from usedcars_assets.pipeline.members import MEMBERS, support_vector
@@ -57,7 +58,7 @@ def test_a_fold_is_predicted_by_a_model_that_never_saw_its_prices(training: Any,
     with train_member(name, dearer, training.test, parameters, seed=20) as changed:
         after = {row.listing_id: row[f"prediction_{name}"] for row in changed.out_of_fold.collect()}
     for row in before.out_of_fold.where("fold = 1").collect():
-        assert after[row.listing_id] == pytest.approx(row[f"prediction_{name}"], abs=1e-6)
+        assert after[row.listing_id] == pytest.approx(row[f"prediction_{name}"], abs=1e-9)
 
 
 def test_boosting_has_no_more_trees_than_do_the_rows_not_seen_good(training: Any) -> None:
@@ -171,6 +172,13 @@ def test_residual_boosting_carries_its_line_beyond_the_rows_seen(spark: SparkSes
         parameters = {**member.defaults, "n_estimators": 40, "min_child_weight": 1.0}
         model = member.cross_validate(rows, "x", "p", parameters, 0, (0, 1)).model
         found = [row.p for row in model.transform(beyond).orderBy("a").collect()]
+        is_on_a_line = name == "residual_boosting"
+        trained = boost_folds(rows, "x", (0, 1), parameters, 0, on_a_line=is_on_a_line)
+        inputs = np.array([[20.0, 0.0], [30.0, 0.0]])
+        as_trained = xgboost.Booster(model_file=bytearray(trained.booster)).predict(xgboost.DMatrix(inputs))
+        if trained.line is not None:
+            as_trained = as_trained + inputs @ trained.line.coefficients + trained.line.intercept
+        assert found == pytest.approx(as_trained, abs=1e-5)
         rises[name] = found[1] - found[0]
     assert rises["gradient_boosting"] == 0
     assert rises["residual_boosting"] > 2

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 
-from usedcars_assets.pipeline.boosted_folds import boost_folds
+from usedcars_assets.pipeline.boosted_folds import BoostedFolds, boost_folds
 from usedcars_assets.pipeline.dense_vectors import dense_vectors
 from usedcars_assets.pipeline.jvm_stage import JvmStage, in_one_stage
 from usedcars_assets.pipeline.members.member import CrossValidation, Member, Parameters
@@ -33,8 +33,14 @@ def cross_validate(
 ) -> CrossValidation:
     """Trees of the log price."""
     boosted = boost_folds(rows, features, folds, parameters, seed)
+    model = served_trees(rows.sparkSession, boosted.booster, features, prediction)
+    return as_cross_validation(boosted, model, prediction)
+
+
+def as_cross_validation(boosted: BoostedFolds, model: JvmStage, prediction: str) -> CrossValidation:
+    """What was boosted, with the model of all rows as it is served."""
     return CrossValidation(
-        model=served_trees(rows.sparkSession, boosted.booster, features, prediction),
+        model=model,
         unseen=boosted.unseen.withColumnRenamed("prediction", prediction),
         fold_seconds=boosted.fold_seconds,
         training_seconds=boosted.training_seconds,

@@ -28,18 +28,12 @@ def cross_validate(
     together = SQLTransformer(
         statement=f"SELECT *, {of_line} + {of_trees} AS {prediction} FROM __THIS__"  # noqa: S608 (own names)
     )
-    return CrossValidation(
-        model=in_one_stage(
-            linear_model(spark, line.coefficients, line.intercept, features, of_line),
-            gradient_boosting.served_trees(spark, boosted.booster, features, of_trees),
-            together,
-        ),
-        unseen=boosted.unseen.withColumnRenamed("prediction", prediction),
-        fold_seconds=boosted.fold_seconds,
-        training_seconds=boosted.training_seconds,
-        trees=boosted.trees,
-        curves=boosted.curves,
+    model = in_one_stage(
+        linear_model(spark, line.coefficients, line.intercept, features, of_line),
+        gradient_boosting.served_trees(spark, boosted.booster, features, of_trees),
+        together,
     )
+    return gradient_boosting.as_cross_validation(boosted, model, prediction)
 
 
 MEMBER = Member("residual_boosting", "linear_features", gradient_boosting.DEFAULTS, cross_validate)

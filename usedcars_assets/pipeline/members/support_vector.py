@@ -15,6 +15,7 @@ from usedcars_assets.pipeline.errors import PipelineError
 from usedcars_assets.pipeline.linear_models import linear_model
 from usedcars_assets.pipeline.members.fold_by_fold import fold_by_fold
 from usedcars_assets.pipeline.members.member import Member, Parameters
+from usedcars_assets.pipeline.thinned_rows import thinned
 
 # A plane in some 150 dimensions is found from far fewer rows than a large training has, and each iteration
 # passes over all of them: more than `most_rows` are thinned out evenly.
@@ -32,10 +33,7 @@ _ROWS_A_PARTITION = 50_000
 def fit(rows: DataFrame, features: str, prediction: str, parameters: Parameters, seed: int) -> Model:
     """Separates the rows' copies shifted by `epsilon` (in log price); the seed picks the rows."""
     epsilon = float(parameters["epsilon"])
-    share = int(parameters["most_rows"]) / max(rows.count(), 1)
-    chance = sf.pmod(sf.xxhash64(sf.lit(f"thin {seed}"), "listing_id"), sf.lit(1_000_000))
-    thinned = rows if share >= 1 else rows.where(chance < int(share * 1_000_000))
-    copies = thinned.select(
+    copies = thinned(rows, int(parameters["most_rows"]), f"thin {seed}").select(
         features,
         sf.inline(
             sf.array(
