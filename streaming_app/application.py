@@ -73,6 +73,18 @@ def run_application(
             status.dead(str(error))
             reason = first_line(error, 500)
             log.error("failed", reason=f"Spark's JVM: {reason}" if isinstance(error, Py4JError) else reason)
+    _end_process(code)
+
+
+def give_up(jvm_pid: int, reason: str) -> NoReturn:
+    """End the process and its JVM as failed ones, from any thread, whatever the others wait for."""
+    log.error("failed", reason=reason)
+    with suppress(ProcessLookupError):
+        os.kill(jvm_pid, signal.SIGKILL)
+    _end_process(1)
+
+
+def _end_process(code: int) -> NoReturn:
     log.info("stopped", exit_code=code)
     sys.stdout.flush()
     # Not sys.exit: it would wait for threads that wait for a Kafka that may be away.

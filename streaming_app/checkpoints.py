@@ -17,22 +17,25 @@ from streaming_app.waiting import NotYetError
 
 def new_checkpoint(folder: Path, spark: SparkSession) -> Path:
     """Name a fresh checkpoint for this process; Spark makes the folder."""
-    jvm = spark.sparkContext._jvm
-    jvm_pid = int(cast(Any, jvm).java.lang.ProcessHandle.current().pid())
-    checkpoint = folder / f"{os.getpid()}-{jvm_pid}"
+    checkpoint = folder / f"{os.getpid()}-{jvm_pid(spark)}"
     shutil.rmtree(checkpoint, ignore_errors=True)
     checkpoint.mkdir(parents=True)
     return checkpoint
 
 
+def jvm_pid(spark: SparkSession) -> int:
+    """The process of a Spark session's JVM."""
+    return int(cast(Any, spark.sparkContext._jvm).java.lang.ProcessHandle.current().pid())
+
+
 def clear_left_checkpoints(folder: Path) -> None:
     """Remove the checkpoints of ended processes. Raises NotYetError while the JVM of one still runs."""
     for left in folder.glob("*-*"):
-        pid, _, jvm_pid = left.name.partition("-")
-        if not pid.isdigit() or not jvm_pid.isdigit() or _runs(int(pid)):
+        pid, _, jvm = left.name.partition("-")
+        if not pid.isdigit() or not jvm.isdigit() or _runs(int(pid)):
             continue
-        if _runs(int(jvm_pid)):
-            raise NotYetError(f"the JVM {jvm_pid} of the killed process {pid} still runs")
+        if _runs(int(jvm)):
+            raise NotYetError(f"the JVM {jvm} of the killed process {pid} still runs")
         shutil.rmtree(left, ignore_errors=True)
 
 

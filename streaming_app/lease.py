@@ -19,8 +19,10 @@ import structlog
 # kafka-python 3.0.12 forgets a rebalance that outlasts one poll: the member then never gets its partition,
 # sends no more heartbeats and is not told of it. librdkafka's group membership is sound.
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
 
-from streaming_app.kafka_access import for_librdkafka
+from streaming_app.kafka_access import for_kafka_python, for_librdkafka
 from streaming_app.settings import ServingSettings
 from streaming_app.takeovers import Takeover
 
@@ -31,6 +33,7 @@ _POLL_SECONDS = 0.05
 _SECONDS_OF_THE_CLOCK = 0.1
 _SECONDS_TO_LEAVE = 3.0
 _SECONDS_TO_WRITE = 10.0
+_LOOKS_AT_ODDS = 3
 
 
 class LeaseLostError(Exception):
@@ -43,6 +46,7 @@ class Lease:
     def __init__(self, settings: ServingSettings) -> None:
         self._settings = settings
         self._topic = settings.takeovers_topic
+        self._group = f"{settings.serving_group}-lease"
         self._session_ms = int(settings.serving_session_seconds * 1000)
         self._held = Event()
         self._ended = Event()
@@ -50,15 +54,17 @@ class Lease:
         # Only the thread that polls it may use it: another would wait for ever (confluent-kafka 2.16).
         self._consumer: Consumer | None = None
         self._membership: Any = None
+        self._member_id: str | None = None
         self._granted = False
         self._producer: Future[Producer] = Future()
         self._thread = threading.Thread(target=self._take_part, name="lease", daemon=True)
         self._clock = threading.Thread(target=self._watch_clock, name="lease-clock", daemon=True)
+        self._audit = threading.Thread(target=self._compare, name="lease-audit", daemon=True)
 
     def take_part(self) -> None:
         """Join the group."""
-        self._thread.start()
-        self._clock.start()
+        for thread in (self._thread, self._clock, self._audit):
+            thread.start()
 
     def held(self) -> bool:
         """Whether this process holds the lease."""
@@ -104,6 +110,7 @@ class Lease:
                 self._consumer = self._consumer or self._member()
                 record = self._consumer.poll(_POLL_SECONDS)
                 self._membership = self._consumer.consumer_group_metadata()
+                self._member_id = self._consumer.memberid()
                 if self._granted and not self._rejoin.is_set():
                     self._held.set()
                 said = "" if record is None or record.error() is None else str(record.error())
@@ -147,11 +154,45 @@ class Lease:
                 self._rejoin.set()
                 self._held.clear()
 
+    def _compare(self) -> None:
+        """Join anew when to Kafka nobody has the lease for long, or this process, which knows nothing of it.
+
+        Should a member miss its grant around an outage of Kafka, all would stand by for ever.
+        """
+        at_odds = 0
+        while not self._ended.wait(self._settings.serving_session_seconds):
+            try:
+                holder = self._holder()
+            except (KafkaError, OSError):  # Kafka is away
+                at_odds = 0
+                continue
+            doubtful = not self._held.is_set() and holder in (None, self._member_id)
+            at_odds = at_odds + 1 if doubtful else 0
+            if at_odds >= _LOOKS_AT_ODDS:
+                log.warning("lease_unclaimed", holder=holder, now="joining anew")
+                self._rejoin.set()
+                at_odds = 0
+
+    def _holder(self) -> str | None:
+        """The member that holds the lease as Kafka has it, None without one."""
+        # Not librdkafka's: to describe groups while the broker goes ends the process
+        # (confluent-kafka 2.16: assertion in rd_kafka_enq_once_del_source_return).
+        admin = KafkaAdminClient(
+            **for_kafka_python(self._settings), request_timeout_ms=5_000, bootstrap_timeout_ms=5_000
+        )
+        try:
+            members = admin.describe_groups([self._group])[self._group]["members"]
+        finally:
+            admin.close()
+        # Of a member without an assignment it is empty bytes.
+        assigned = (m for m in members if m["member_assignment"])
+        return next((m["member_id"] for m in assigned if m["member_assignment"]["assigned_partitions"]), None)
+
     def _member(self) -> Consumer:
         consumer = Consumer(
             {
                 **for_librdkafka(self._settings),
-                "group.id": f"{self._settings.serving_group}-lease",
+                "group.id": self._group,
                 "client.id": self._settings.serving_instance,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "latest",

@@ -22,8 +22,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from streaming_app.answer_figures import AnswerReader
-from streaming_app.application import check_query, end_query, run_application
-from streaming_app.checkpoints import clear_left_checkpoints, new_checkpoint
+from streaming_app.application import check_query, end_query, give_up, run_application
+from streaming_app.checkpoints import clear_left_checkpoints, jvm_pid, new_checkpoint
+from streaming_app.duty import Duty
 from streaming_app.health import Status
 from streaming_app.instants import instant
 from streaming_app.lease import Lease, LeaseLostError
@@ -73,15 +74,17 @@ def serve(settings: ServingSettings, metrics: ServingMetrics, stop: Event, statu
     checkpoints = new_checkpoint(settings.checkpoint_folder, spark)
     succession = Succession(spark, settings, status, stop)
     lease = Lease(settings)
+    duty = Duty(lease, settings.serving_duty_seconds, stop, partial(give_up, jvm_pid(spark)))
     threading.Thread(
         target=_keep_books, args=(stop, settings, metrics, lease, asked), name="books", daemon=True
     ).start()
     reader = AnswerReader(settings, metrics.answers, stop)
     process = _Process(
-        settings, spark, lease, succession, output_log, takeovers, metrics, reader, asked, stop, status
+        settings, spark, lease, duty, succession, output_log, takeovers, metrics, reader, asked, stop, status
     )
     try:
         lease.take_part()
+        duty.watch()
         places = count()
         while True:
             try:
@@ -134,6 +137,7 @@ class _Process:
     settings: ServingSettings
     spark: SparkSession
     lease: Lease
+    duty: Duty
     succession: Succession
     output_log: OutputLog
     takeovers: TakeoverLog
@@ -256,6 +260,7 @@ class _Process:
     def _await_successor(self, query: StreamingQuery, planned: _Planned) -> PreparedModel:
         while (successor := self.succession.next()) is None:
             self._check(query)
+            self.duty.done()
             if self.asked.partitions != planned.partitions:
                 return planned.prepared
         return successor
@@ -282,6 +287,7 @@ class _Process:
         ender.shutdown(wait=False)
         # Kafka may be away: then this takes as long as it is.
         while not ending.done():
+            self.duty.done()
             if self.stop.wait(0.02):
                 raise StoppedError
         ending.result()

@@ -101,6 +101,11 @@ class ServingSettings(ApplicationSettings):
     serving_session_seconds: float = Field(
         3.0, gt=0, description="the active process unheard of for so long is succeeded by a standby"
     )
+    serving_duty_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="the active process that does not come to answer for so long ends, and is succeeded",
+    )
     serving_instance: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
         description="name of this process in the takeovers",

@@ -81,6 +81,14 @@ def test_who_leaves_is_succeeded_at_once(join: Callable[[str], Lease]) -> None:
     assert not first.held()
 
 
+def test_a_member_that_missed_its_grant_joins_anew(join: Callable[[str], Lease]) -> None:
+    lease = join("first")
+    await_holder(lease)
+    lease._lose()  # to Kafka it holds the lease as before
+    assert not lease.held()
+    await_holder(lease, 12 * SESSION_SECONDS)
+
+
 def test_takeovers_are_put_down_in_order_and_read_back(
     join: Callable[[str], Lease], settings: ServingSettings
 ) -> None:
