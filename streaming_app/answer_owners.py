@@ -10,7 +10,7 @@ from pyspark.sql import functions as sf
 
 from streaming_app.kafka_access import for_spark
 from streaming_app.settings import KafkaSettings
-from streaming_app.spark_session import ENDURING
+from streaming_app.spark_session import READING
 
 _TAKEOVER = "generation BIGINT, next_offsets MAP<STRING, BIGINT>, answers_from MAP<STRING, BIGINT>"
 
@@ -22,7 +22,7 @@ def read_takeovers(spark: SparkSession, settings: KafkaSettings) -> DataFrame:
         .options(**for_spark(settings))
         .option("kafka.isolation.level", "read_committed")
         .option("subscribe", settings.takeovers_topic)
-        .options(**ENDURING)
+        .options(**READING)
         .load()
     )
 

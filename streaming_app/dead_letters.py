@@ -11,7 +11,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from streaming_app.instants import INSTANT
 from streaming_app.kafka_access import for_spark
 from streaming_app.settings import LiveMetricsSettings
-from streaming_app.spark_session import ENDURING, read_topic
+from streaming_app.spark_session import READING, read_topic
 
 _REJECTION = (
     "type STRING, request_id STRING, reason STRING, field STRING, model_version STRING, generation BIGINT, "
@@ -126,6 +126,6 @@ def _read_range(
         .option("assign", json.dumps({topic: [int(partition) for partition in begin]}))
         .option("startingOffsets", json.dumps({topic: begin}))
         .option("endingOffsets", json.dumps({topic: end}))
-        .options(**ENDURING)
+        .options(**READING)
         .load()
     )

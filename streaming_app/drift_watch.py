@@ -27,7 +27,7 @@ from streaming_app.logs import first_line
 from streaming_app.model_registry import download
 from streaming_app.records import TIMEOUT, reader, topic_partitions
 from streaming_app.settings import LiveMetricsSettings
-from streaming_app.spark_session import ENDURING
+from streaming_app.spark_session import READING
 from streaming_app.waiting import NotYetError
 
 log = structlog.get_logger()
@@ -140,7 +140,7 @@ class DriftWatch(Collector):
             .option("assign", json.dumps({settings.requests_topic: partitions}))
             .option("startingOffsets", json.dumps({settings.requests_topic: first}))
             .option("endingOffsets", json.dumps({settings.requests_topic: last}))
-            .options(**ENDURING)
+            .options(**READING)
             .load()
         )
         requests, counts = count_live(messages, trained, settings.max_message_bytes)

@@ -62,7 +62,7 @@ def moves(
         _text("behind_watermark").alias("into"),
         *_nothing_measured(),
     )
-    return received.unionAll(_first_seen(answers, prices)).unionAll(
+    return received.unionAll(_first_seen(keep_owners_answers(answers, takeovers), prices)).unionAll(
         _answered(answers, prices, takeovers, settings)
     )
 

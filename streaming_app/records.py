@@ -74,7 +74,8 @@ def read_records(
         while position < end:
             if time.monotonic() > deadline:
                 raise NotYetError(f"Kafka does not deliver {partition.topic}-{partition.partition}")
-            for record in consumer.consume(1_000, 0.2):
+            # It returns with so many, or at the end of its time: no more than there may be.
+            for record in consumer.consume(min(1_000, end - position), 0.2):
                 error, offset = record.error(), record.offset()
                 if error is not None and error.code() != KafkaError._PARTITION_EOF:
                     raise KafkaException(error)

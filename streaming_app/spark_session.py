@@ -64,8 +64,15 @@ def start_spark(
     )
 
 
-# Outages of Kafka and what retention takes away are endured.
-ENDURING = {"failOnDataLoss": "false", "fetchOffset.numRetries": "600"}
+READING = {
+    # Outages of Kafka and what retention takes away are endured.
+    "failOnDataLoss": "false",
+    "fetchOffset.numRetries": "600",
+    # After each fetch Spark asks for the ends of the partition, and the broker answers that behind the next
+    # fetch, which at the end of a topic waits for records that are not to be read: half a second a partition.
+    "kafka.fetch.max.wait.ms": "10",
+}
+"""Options of Spark's Kafka source where it reads batches."""
 
 
 def read_topic(
@@ -77,7 +84,7 @@ def read_topic(
         .options(**for_spark(settings))
         .option("subscribe", topic)
         .option("startingOffsets", "earliest")
-        .options(**ENDURING)
+        .options(**READING)
     )
     if records_per_batch is not None:
         reader = reader.option("maxOffsetsPerTrigger", records_per_batch)

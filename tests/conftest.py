@@ -38,7 +38,7 @@ BASIC_SERVICES = ("datanode", "kafka", "mlflow")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=3, help="how often the active serving process is killed")
+    parser.addoption("--kills", type=int, default=2, help="how often the active serving process is killed")
 
 
 @dataclass(frozen=True)
