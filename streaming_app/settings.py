@@ -93,7 +93,8 @@ class ServingSettings(ApplicationSettings):
     )
     serving_spark_driver_memory: str = Field("1g", description="heap of the serving JVM")
     serving_batch_duration: str = Field(
-        "2 minutes", description="length of a real-time batch; answers do not wait for its end"
+        "1 day",
+        description="length of a real-time batch; answers wait a second for the next one at its end",
     )
     serving_group: str = Field(
         "usedcars-serving", description="consumer group that keeps the floor of the offsets to resume from"
