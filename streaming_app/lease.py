@@ -181,11 +181,13 @@ class Lease:
             **for_kafka_python(self._settings), request_timeout_ms=5_000, bootstrap_timeout_ms=5_000
         )
         try:
-            members = admin.describe_groups([self._group])[self._group]["members"]
+            described = admin.describe_groups([self._group])[self._group]
         finally:
             admin.close()
+        if described["error"]:
+            raise KafkaError(described["error"])
         # Of a member without an assignment it is empty bytes.
-        assigned = (m for m in members if m["member_assignment"])
+        assigned = (m for m in described["members"] if m["member_assignment"])
         return next((m["member_id"] for m in assigned if m["member_assignment"]["assigned_partitions"]), None)
 
     def _member(self) -> Consumer:

@@ -151,7 +151,7 @@ class LiveMetricsSettings(ApplicationSettings):
     live_metrics_lateness: str = Field(
         "1 minute", description="how much later than the newest message of its kind a message may come"
     )
-    live_metrics_trigger: str = Field("1 second", description="distance between two updates of the figures")
+    live_metrics_trigger: str = Field("2 seconds", description="distance between two updates of the figures")
     drift_every_seconds: float = Field(60.0, gt=0, description="distance between two looks at the input")
     drift_window_seconds: float = Field(
         600.0, gt=0, description="of how long the requests are compared with the training rows"
