@@ -5,7 +5,6 @@ from answering. It is ended instead: a standby succeeds it at once, and it is st
 """
 
 import threading
-import time
 from collections.abc import Callable
 from threading import Event
 
@@ -20,7 +19,7 @@ class Duty:
     def __init__(self, lease: Lease, within: float, stop: Event, end: Callable[[str], None]) -> None:
         """`end` is called with the reason when the holder has been at a stand for `within` seconds."""
         self._lease, self._within, self._stop, self._end = lease, within, stop, end
-        self._done_at = time.monotonic()
+        self._looks = 0  # since the query was last known to run; counted, as a clock goes on in a freeze
         self._thread = threading.Thread(target=self._watch, name="duty", daemon=True)
 
     def watch(self) -> None:
@@ -29,15 +28,12 @@ class Duty:
 
     def done(self) -> None:
         """Say that the query runs; to be called all the while."""
-        self._done_at = time.monotonic()
+        self._looks = 0
 
     def _watch(self) -> None:
-        looked_at = time.monotonic()
         while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
-            before, looked_at = looked_at, time.monotonic()
-            if not self._lease.held() or looked_at - before > self._within:  # it was frozen, whole
-                self.done()
-            elif looked_at - self._done_at > self._within:
+            self._looks = self._looks + 1 if self._lease.held() else 0
+            if self._looks * _SECONDS_BETWEEN_LOOKS > self._within:
                 self._end(
                     f"this process holds the lease and has not answered for {self._within:g} s: it ends, so "
                     "that a standby takes over; what it waits for is in the log above"

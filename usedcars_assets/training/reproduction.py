@@ -2,7 +2,6 @@
 
 import math
 import time
-from typing import TYPE_CHECKING
 
 from dagster import Config, Failure, MetadataValue, OpExecutionContext, Output, job, op
 from pydantic import Field
@@ -15,9 +14,6 @@ from usedcars_assets.references import REFERENCE, TrainingExport
 from usedcars_assets.registry.training_export import export_record
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.spark import SharedSpark
-
-if TYPE_CHECKING:
-    pass
 
 TOLERANCE = 1e-6  # relative
 

@@ -155,6 +155,9 @@ def test_the_figures_are_those_of_the_prices_set_and_a_kill_9_neither_loses_nor_
     assert (other["bias"], other["interval_coverage"]) == (pytest.approx(-1_000), None)
     together = newest(room, "all", 14)
     assert (together["count"], together["interval_coverage"]) == (14, pytest.approx(3 / 5))
+    told = totals(room, "all", lambda f: f["received"] == 16)
+    assert outcomes(told) == counts(received=16, count=14, contradictory=1, orphans=1)
+    assert (told["requests"], told["requests_priced"]) == (14, 14)
 
     deadline = time.monotonic() + 10
     while 'usedcars_live_count{version="all"} 14.0' not in process.metrics():
