@@ -12,10 +12,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pyspark.ml.feature import SQLTransformer
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
+from streaming_app.jvm_stages import sql_stage
 from streaming_app.messages import requests_to_answer
 
 _HALF_A_ROW = 0.5  # in each bin, so that an empty one is no division by nothing
@@ -82,7 +82,7 @@ def bin_counts(messages: DataFrame, trained: TrainingDistribution, max_bytes: in
     """The plan of it: columns feature and bin, by number, and count."""
     rows = requests_to_answer(messages, max_bytes).where("request.problem IS NULL").select("listing")
     for statement in trained.statements:
-        rows = SQLTransformer(statement=statement).transform(rows)
+        rows = sql_stage(rows.sparkSession, statement).transform(rows)
     # From an inner explode Spark infers a filter of its own, and moves it below all rules, which it repeats
     # there wherever one uses another: ten times the work, and a plan of 400 MB.
     exploded = rows.select(sf.posexplode_outer("bins").alias("feature", "bin"))

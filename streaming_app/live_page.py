@@ -12,7 +12,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from streaming_app.drift_watch import DriftReport
 from streaming_app.health import Page
-from streaming_app.live_chart import chart
 from streaming_app.live_history import History, Point, began
 from streaming_app.live_metrics_query import ALL_VERSIONS
 
@@ -38,6 +37,9 @@ def pages(
     """The page and what it shows, by path; each is made from the query string of its address."""
 
     def drawn(query: str, narrow: bool) -> Page:
+        # Imported here: matplotlib takes a second of each start, and most starts are seen by nobody.
+        from streaming_app.live_chart import chart
+
         now = datetime.now(UTC)
         # To ten seconds, so that one drawing does for all who look.
         end = now.replace(second=now.second // 10 * 10, microsecond=0) + timedelta(seconds=10)

@@ -14,8 +14,8 @@ the model; the first reason found is the answer's:
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
-from pyspark.ml import PipelineModel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
@@ -139,7 +139,14 @@ def requests_to_answer(messages: DataFrame, max_bytes: int) -> DataFrame:
     )
 
 
-def answers(requests: DataFrame, model: PipelineModel, model_version: str, generation: int) -> DataFrame:
+class PriceModel(Protocol):
+    """Adds `price`, its interval where it knows one, `rejection` and `rejection_field` to each `listing`."""
+
+    def transform(self, dataset: DataFrame) -> DataFrame:
+        """Add the columns."""
+
+
+def answers(requests: DataFrame, model: PriceModel, model_version: str, generation: int) -> DataFrame:
     """Let the model answer `requests`: the columns key, value (JSON text) and partition of the answer.
 
     A price comes with the ends of its interval, null when the model gives none. The partition is the

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 import structlog
-from pyspark.ml import PipelineModel
-from pyspark.ml.wrapper import JavaModel
 from pyspark.sql import SparkSession
 
+from streaming_app.jvm_stages import JvmStage, load_pipeline
 from streaming_app.logs import first_line
 from streaming_app.settings import ApplicationSettings, ServingSettings
 from streaming_app.waiting import NotYetError
@@ -50,14 +49,10 @@ class ServedModel:
     pipeline: str  # folder of the Spark pipeline, relative to the copy
     folder: Path
 
-    def load(self, spark: SparkSession) -> PipelineModel:
+    def load(self, spark: SparkSession) -> JvmStage:
         """Load the pipeline. Raises UnfitModelError when Spark can't read it."""
-        jvm: Any = spark.sparkContext._jvm
-        path = (self.folder / self.pipeline).as_uri()
         try:
-            # Python's own classes make an object of each tree: seconds, while the other model answers.
-            stages = jvm.org.apache.spark.ml.PipelineModel.load(path).stages()
-            return PipelineModel([JavaModel(stage) for stage in stages])
+            return load_pipeline(spark, (self.folder / self.pipeline).as_uri())
         except Exception as error:
             raise UnfitModelError(
                 f"Spark can't load version {self.version} of {self.name}: {first_line(error)}; "

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 from pyspark.sql.streaming.query import StreamingQuery
@@ -12,7 +11,7 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from streaming_app.kafka_access import for_spark
 from streaming_app.logs import first_line
-from streaming_app.messages import answers, requests_to_answer
+from streaming_app.messages import PriceModel, answers, requests_to_answer
 from streaming_app.model_registry import ServedModel, UnfitModelError
 from streaming_app.settings import ServingSettings
 from streaming_app.takeovers import NO_GENERATION
@@ -42,7 +41,7 @@ _CONSUMER = {
 
 
 def check_model(
-    spark: SparkSession, model: PipelineModel, served: ServedModel, settings: ServingSettings
+    spark: SparkSession, model: PriceModel, served: ServedModel, settings: ServingSettings
 ) -> None:
     """Let the model price its own input example, by the way every request takes.
 
@@ -83,7 +82,7 @@ def check_model(
 
 def plan_answers(
     spark: SparkSession,
-    model: PipelineModel,
+    model: PriceModel,
     model_version: str,
     generation: int,
     partitions: Sequence[int],

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import structlog
 from py4j.protocol import Py4JError
-from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 
 from streaming_app.health import Status
+from streaming_app.jvm_stages import JvmStage
 from streaming_app.model_registry import ServedModel, UnfitModelError, fetch_model, version_with_alias
 from streaming_app.serving_query import check_model
 from streaming_app.settings import ServingSettings
@@ -28,7 +28,7 @@ class PreparedModel:
     """A version that is loaded and has priced its own input example."""
 
     served: ServedModel
-    model: PipelineModel
+    model: JvmStage
 
 
 def prepare_model(spark: SparkSession, settings: ServingSettings, version: str) -> PreparedModel:

@@ -139,6 +139,8 @@ def spark() -> Iterator[SparkSession]:
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.jars", ",".join(map(str, sorted((JARS / "spark-kafka").glob("*.jar")))))
         .config("spark.ui.enabled", "false")
+        # Tests repeat each other: of the 100 classes kept by default most were compiled anew.
+        .config("spark.sql.codegen.cache.maxEntries", "2000")
         .config("spark.hadoop.dfs.client.use.datanode.hostname", "true")
         .config(map=spark_settings())
         .getOrCreate()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -232,8 +232,11 @@ once_it_is_led = retry(
 class Room:
     """Topics, a folder and a port for processes that belong together."""
 
-    def __init__(self, environment: dict[str, str], folder: Path, port: int) -> None:
+    def __init__(self, environment: dict[str, str], folder: Path, port: int, models: Path) -> None:
         mark = uuid4().hex[:8]
+        # Copies of models are shared by all rooms: to fetch one a process imports MLflow, for seconds.
+        (folder / "serving").mkdir()
+        (folder / "serving" / "models").symlink_to(models)
         self.folder, self.port = folder, port
         self.requests, self.predictions = f"requests-{mark}", f"predictions-{mark}"
         self.live_metrics, self.takeovers = f"live-metrics-{mark}", f"takeovers-{mark}"
@@ -257,7 +260,7 @@ class Room:
         }
         self.brokers = environment["USEDCARS_KAFKA_BOOTSTRAP_SERVERS"]
         self._started: list[Process] = []
-        self._seen: set[tuple[int, int]] = set()
+        self._read_to: dict[int, int] = {}  # by partition of the answers
 
     def create_topics(self, requests: int = PARTITIONS, predictions: int = PARTITIONS) -> None:
         admin = KafkaAdminClient(bootstrap_servers=self.brokers)
@@ -363,30 +366,33 @@ class Room:
 
     def new_answers(self, at_least: int) -> list[dict[str, Any]]:
         """The answers since the last call."""
-        found = [
-            answer
-            for answer in self.answers(len(self._seen) + at_least)
-            if (answer["partition"], answer["output_offset"]) not in self._seen
-        ]
-        self._seen |= {(answer["partition"], answer["output_offset"]) for answer in found}
+        found = self.read(self.predictions, at_least, starts=self._read_to)
+        for answer in found:
+            self._read_to[answer["partition"]] = answer["output_offset"] + 1
         return found
 
     def read(
-        self, topic: str, at_least: int, seconds: float = PATIENCE, quiet: float = 2
+        self,
+        topic: str,
+        at_least: int,
+        seconds: float = PATIENCE,
+        quiet: float = 2,
+        starts: Mapping[int, int] | None = None,
     ) -> list[dict[str, Any]]:
         consumer = Consumer(
             {"bootstrap.servers": self.brokers, "group.id": "tests", "enable.auto.commit": False}
         )
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+        consumer.assign([TopicPartition(topic, p, (starts or {}).get(p, 0)) for p in partitions])
         found: list[dict[str, Any]] = []
         deadline, last = time.monotonic() + seconds, time.monotonic()
         while time.monotonic() < deadline and (len(found) < at_least or time.monotonic() - last < quiet):
-            record = consumer.poll(0.2)
-            if record is not None and record.error() is None:
+            records = [record for record in consumer.consume(1_000, 0.2) if record.error() is None]
+            for record in records:
                 at = record.timestamp()[1] / 1000
                 place = {"partition": record.partition(), "output_offset": record.offset()}
                 found.append({**json.loads(record.value()), "logged_at": at, **place})
+            if records:
                 last = time.monotonic()
         consumer.close()
         assert len(found) >= at_least, f"{len(found)} of {at_least} records on {topic} after {seconds} s"
@@ -394,9 +400,12 @@ class Room:
 
 
 @pytest.fixture(scope="session")
-def open_room(platform: Any, served_model: str) -> Callable[..., contextlib.AbstractContextManager[Room]]:
+def open_room(
+    platform: Any, served_model: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., contextlib.AbstractContextManager[Room]]:
     """Makes a room in a folder, on the platform's broker if on no other; its processes are ended with it."""
     places = count(50, 5)
+    models = tmp_path_factory.mktemp("models")
 
     @contextlib.contextmanager
     def open_room(folder: Path, brokers: str | None = None) -> Iterator[Room]:
@@ -410,6 +419,7 @@ def open_room(platform: Any, served_model: str) -> Callable[..., contextlib.Abst
             },
             folder,
             platform.settings.port("serving") + next(places) % 200,
+            models,
         )
         room.create_topics()
         try:
