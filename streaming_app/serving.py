@@ -43,7 +43,7 @@ from streaming_app.succession import (
 )
 from streaming_app.takeovers import NO_GENERATION, Takeover, TakeoverLog
 from streaming_app.waiting import NotYetError, StoppedError, wait_for
-from streaming_app.warm_up import warm_up
+from streaming_app.warm_up import rehearse, warm_up
 
 log = structlog.get_logger()
 
@@ -72,7 +72,13 @@ def serve(settings: ServingSettings, metrics: ServingMetrics, stop: Event, statu
     _check_cores(spark, settings, partitions)
     asked = _Asked(spark, settings, partitions)
     checkpoints = new_checkpoint(settings.checkpoint_folder, spark)
-    succession = Succession(spark, settings, status, stop)
+    succession = Succession(
+        spark,
+        settings,
+        status,
+        stop,
+        lambda prepared: rehearse(spark, prepared, settings, checkpoints / "rehearsal", stop.is_set),
+    )
     lease = Lease(settings)
     duty = Duty(lease, settings.serving_duty_seconds, stop, partial(give_up, jvm_pid(spark)))
     threading.Thread(
@@ -251,7 +257,8 @@ class _Process:
         tracker = self.spark.sparkContext.statusTracker()
 
         def running() -> bool:
-            stages = (tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds())
+            jobs = (tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(query.runId))
+            stages = (tracker.getStageInfo(stage) for job in jobs if job for stage in job.stageIds)
             return any(stage and stage.numActiveTasks >= partitions for stage in stages)
 
         while not running():

@@ -58,6 +58,9 @@ def start_spark(
         # nobody: batches are small, and their plans the same.
         .config("spark.sql.ui.explainMode", "simple")
         .config("spark.sql.adaptive.enabled", "false")
+        # A task that has started is seen at once. Else it is with the next event, which in a query of tasks
+        # that never end is a heartbeat ten seconds later: a process that answers was not ready for so long.
+        .config("spark.ui.liveUpdate.period", "0")
         # A task is never run twice: a repeated task would repeat answers.
         .config("spark.task.maxFailures", "1")
         .getOrCreate()

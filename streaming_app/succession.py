@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
 from typing import Any, cast
@@ -48,8 +49,17 @@ class Succession:
     An unfit version is refused once and said on the status; the one that answers goes on.
     """
 
-    def __init__(self, spark: SparkSession, settings: ServingSettings, status: Status, stop: Event) -> None:
+    def __init__(
+        self,
+        spark: SparkSession,
+        settings: ServingSettings,
+        status: Status,
+        stop: Event,
+        rehearse: Callable[[PreparedModel], None],
+    ) -> None:
+        """`rehearse` warms up with a version before it may take over."""
         self._spark, self._settings, self._status, self._stop = spark, settings, status, stop
+        self._rehearse = rehearse
         self._served = ""
         self._refused = ""
         self._prepared: PreparedModel | None = None
@@ -96,6 +106,7 @@ class Succession:
             self._status.refuse(version, str(error))
             log.error("unfit_model", reason=str(error))
         else:
+            self._rehearse(prepared)
             log.info("prepared_model", version=version, seconds=round(time.monotonic() - began, 2))
             if version_with_alias(self._settings) == version:
                 self._prepared = prepared

@@ -1,4 +1,4 @@
-"""A standby's rehearsal: the very query of serving, over scratch topics.
+"""A rehearsal of a standby, or of the next version: the very query of serving, over scratch topics.
 
 Without it the first answers after a takeover wait for the JVM to load and compile what they need.
 """
@@ -14,7 +14,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from pyspark.sql import SparkSession
 
-from streaming_app.application import check_query
+from streaming_app.application import QueryFailedError, check_query
 from streaming_app.kafka_access import for_librdkafka
 from streaming_app.records import TIMEOUT, connect, topic_partitions
 from streaming_app.serving_query import plan_answers, start_query
@@ -26,6 +26,7 @@ from streaming_app.waiting import NotYetError
 log = structlog.get_logger()
 
 _MOST_ROUNDS = 8
+_MOST_ROUNDS_BESIDE = 2
 _FAST_ENOUGH = 0.6  # seconds from the start of the query to its first answer
 _REQUESTS = 1000
 _SECONDS_A_ROUND = 60.0
@@ -42,6 +43,34 @@ def warm_up(
 
     A scratch topic that is missing, or Kafka being away, only makes the first takeover slower.
     """
+    _rounds(spark, prepared, settings, checkpoint, over, beside=False)
+
+
+def rehearse(
+    spark: SparkSession,
+    prepared: PreparedModel,
+    settings: ServingSettings,
+    checkpoint: Path,
+    over: Callable[[], bool],
+) -> None:
+    """Warm up with a further version beside the one that answers: it needs one core and leaves that alone.
+
+    Whatever fails in it only makes the takeover slower.
+    """
+    try:
+        _rounds(spark, prepared, settings, checkpoint, over, beside=True)
+    except QueryFailedError as error:  # for instance as the one that answers stops, with the producers
+        log.warning("warm_up_ended", reason=str(error)[:300], effect="slow takeover")
+
+
+def _rounds(
+    spark: SparkSession,
+    prepared: PreparedModel,
+    settings: ServingSettings,
+    checkpoint: Path,
+    over: Callable[[], bool],
+    beside: bool,
+) -> None:
     scratch = settings.model_copy(
         update={
             "requests_topic": settings.warm_up_requests_topic,
@@ -52,12 +81,19 @@ def warm_up(
         with closing(
             connect(settings, "usedcars-warm-up", settings.serving_group, "read_uncommitted")
         ) as consumer:
-            for place in range(_MOST_ROUNDS):
+            for place in range(_MOST_ROUNDS_BESIDE if beside else _MOST_ROUNDS):
                 folder = checkpoint / f"warm-up-{place}"
-                first_answer = None if over() else _round(spark, prepared, scratch, folder, consumer, over)
+                first_answer = (
+                    None if over() else _round(spark, prepared, scratch, folder, consumer, over, beside)
+                )
                 if first_answer is None:
                     break
-                log.info("warmed_up", rounds=place + 1, seconds_to_first_answer=round(first_answer, 2))
+                log.info(
+                    "warmed_up",
+                    version=prepared.served.version,
+                    rounds=place + 1,
+                    seconds_to_first_answer=round(first_answer, 2),
+                )
                 if first_answer < _FAST_ENOUGH:
                     break
     except (KafkaException, NotYetError) as error:
@@ -71,13 +107,14 @@ def _round(
     checkpoint: Path,
     consumer: Consumer,
     over: Callable[[], bool],
+    beside: bool,
 ) -> float | None:
     """Seconds until the first answer of a query; None when it was over before.
 
     Raises NotYetError when there are no topics for it.
     """
     asked, answered = (
-        _ends(consumer, topic, topic_partitions(consumer, topic))
+        _ends(consumer, topic, sorted(topic_partitions(consumer, topic))[: 1 if beside else None])
         for topic in (scratch.requests_topic, scratch.predictions_topic)
     )
     _ask(scratch, prepared, len(asked))
@@ -86,7 +123,7 @@ def _round(
     )
     began = time.monotonic()
     first: float | None = None
-    query = start_query(planned, scratch, asked, checkpoint)
+    query = start_query(planned, scratch, asked, checkpoint, "warm-up")
     try:
         while not over() and time.monotonic() - began < _SECONDS_A_ROUND:
             check_query(query)
@@ -98,7 +135,8 @@ def _round(
     finally:
         spark.sparkContext.setLogLevel("OFF")  # the tasks that are cut off complain at length
         query.stop()
-        close_producers(spark, SECONDS_TO_SEND)
+        if not beside:
+            close_producers(spark, SECONDS_TO_SEND)
         spark.sparkContext.setLogLevel("WARN")
         shutil.rmtree(checkpoint, ignore_errors=True)
     return first
