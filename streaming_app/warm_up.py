@@ -14,8 +14,9 @@ import structlog
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from pyspark.sql import SparkSession
 
-from streaming_app.application import QueryFailedError, check_query
+from streaming_app.application import check_query
 from streaming_app.kafka_access import for_librdkafka
+from streaming_app.logs import first_line
 from streaming_app.records import TIMEOUT, connect, topic_partitions
 from streaming_app.serving_query import plan_answers, start_query
 from streaming_app.settings import ServingSettings
@@ -59,8 +60,8 @@ def rehearse(
     """
     try:
         _rounds(spark, prepared, settings, checkpoint, over, beside=True)
-    except QueryFailedError as error:  # for instance as the one that answers stops, with the producers
-        log.warning("warm_up_ended", reason=str(error)[:300], effect="slow takeover")
+    except Exception as error:  # of Spark in many forms, for instance as the one that answers stops
+        log.warning("warm_up_ended", reason=first_line(error), effect="slow takeover")
 
 
 def _rounds(
