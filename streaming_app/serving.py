@@ -43,7 +43,7 @@ from streaming_app.succession import (
 )
 from streaming_app.takeovers import NO_GENERATION, Takeover, TakeoverLog
 from streaming_app.waiting import NotYetError, StoppedError, wait_for
-from streaming_app.warm_up import rehearse, warm_up
+from streaming_app.warm_up import warm_up
 
 log = structlog.get_logger()
 
@@ -77,7 +77,9 @@ def serve(settings: ServingSettings, metrics: ServingMetrics, stop: Event, statu
         settings,
         status,
         stop,
-        lambda prepared: rehearse(spark, prepared, settings, checkpoints / "rehearsal", stop.is_set),
+        lambda prepared: warm_up(
+            spark, prepared, settings, checkpoints / "rehearsal", stop.is_set, beside=True
+        ),
     )
     lease = Lease(settings)
     duty = Duty(lease, settings.serving_duty_seconds, stop, partial(give_up, jvm_pid(spark)))

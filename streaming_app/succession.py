@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from streaming_app.health import Status
 from streaming_app.jvm_stages import JvmStage
+from streaming_app.logs import first_line
 from streaming_app.model_registry import ServedModel, UnfitModelError, fetch_model, version_with_alias
 from streaming_app.serving_query import check_model
 from streaming_app.settings import ServingSettings
@@ -57,7 +58,7 @@ class Succession:
         stop: Event,
         rehearse: Callable[[PreparedModel], None],
     ) -> None:
-        """`rehearse` warms up with a version before it may take over."""
+        """`rehearse` warms up with a version before it may take over; without that it takes over as well."""
         self._spark, self._settings, self._status, self._stop = spark, settings, status, stop
         self._rehearse = rehearse
         self._served = ""
@@ -106,7 +107,10 @@ class Succession:
             self._status.refuse(version, str(error))
             log.error("unfit_model", reason=str(error))
         else:
-            self._rehearse(prepared)
+            try:
+                self._rehearse(prepared)
+            except Exception as error:  # of Spark in many forms, for instance as the one that answers stops
+                log.warning("warm_up_ended", reason=first_line(error), effect="slow takeover")
             log.info("prepared_model", version=version, seconds=round(time.monotonic() - began, 2))
             if version_with_alias(self._settings) == version:
                 self._prepared = prepared

@@ -16,7 +16,6 @@ from pyspark.sql import SparkSession
 
 from streaming_app.application import check_query
 from streaming_app.kafka_access import for_librdkafka
-from streaming_app.logs import first_line
 from streaming_app.records import TIMEOUT, connect, topic_partitions
 from streaming_app.serving_query import plan_answers, start_query
 from streaming_app.settings import ServingSettings
@@ -39,39 +38,14 @@ def warm_up(
     settings: ServingSettings,
     checkpoint: Path,
     over: Callable[[], bool],
+    *,
+    beside: bool = False,
 ) -> None:
     """Let the model answer its input example many times, from Kafka to Kafka, until `over`.
 
-    A scratch topic that is missing, or Kafka being away, only makes the first takeover slower.
+    `beside` the version that answers it takes one core, and leaves that one's producers alone. A scratch
+    topic that is missing, or Kafka being away, only makes the first takeover slower.
     """
-    _rounds(spark, prepared, settings, checkpoint, over, beside=False)
-
-
-def rehearse(
-    spark: SparkSession,
-    prepared: PreparedModel,
-    settings: ServingSettings,
-    checkpoint: Path,
-    over: Callable[[], bool],
-) -> None:
-    """Warm up with a further version beside the one that answers: it needs one core and leaves that alone.
-
-    Whatever fails in it only makes the takeover slower.
-    """
-    try:
-        _rounds(spark, prepared, settings, checkpoint, over, beside=True)
-    except Exception as error:  # of Spark in many forms, for instance as the one that answers stops
-        log.warning("warm_up_ended", reason=first_line(error), effect="slow takeover")
-
-
-def _rounds(
-    spark: SparkSession,
-    prepared: PreparedModel,
-    settings: ServingSettings,
-    checkpoint: Path,
-    over: Callable[[], bool],
-    beside: bool,
-) -> None:
     scratch = settings.model_copy(
         update={
             "requests_topic": settings.warm_up_requests_topic,
@@ -115,12 +89,12 @@ def _round(
     Raises NotYetError when there are no topics for it.
     """
     asked, answered = (
-        _ends(consumer, topic, sorted(topic_partitions(consumer, topic))[: 1 if beside else None])
+        _ends(consumer, topic, topic_partitions(consumer, topic)[: 1 if beside else None])
         for topic in (scratch.requests_topic, scratch.predictions_topic)
     )
     _ask(scratch, prepared, len(asked))
     planned = plan_answers(
-        spark, prepared.model, prepared.served.version, NO_GENERATION, sorted(asked), scratch
+        spark, prepared.model, prepared.served.version, NO_GENERATION, list(asked), scratch
     )
     began = time.monotonic()
     first: float | None = None
