@@ -12,6 +12,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from pyspark.sql import SparkSession
+from xdist.remote import Producer
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from local_platform.class_archive import class_archive, make_class_archive, with_class_archive
 from local_platform.jars import fetch_jars
@@ -35,10 +37,30 @@ PLATFORM_VARIABLES = {f"USEDCARS_{name.upper()}" for name in PlatformSettings.mo
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m")
 os.environ.update(with_class_archive(class_archive(JARS, find_java())))
 BASIC_SERVICES = ("datanode", "kafka", "mlflow")
+# Folders of tests by what they share that is dear to make.
+SHARED_PARTS = {
+    "tests/services/simulation": "the platform",
+    "tests/services/streaming_app": "the platform",
+    "tests/services/usedcars_assets": "the platform",
+    "tests/unit/pipeline": "the small training",
+}
+
+
+class BySharedParts(LoadScopeScheduling):
+    """Gives whole files to the test processes, and to one of them all that share such a part."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return SHARED_PARTS.get(str(Path(file).parent), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> BySharedParts:
+    """In place of the one that --dist names."""
+    return BySharedParts(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=2, help="how often the active serving process is killed")
+    parser.addoption("--kills", type=int, default=1, help="how often the active serving process is killed")
 
 
 @dataclass(frozen=True)
@@ -142,7 +164,7 @@ def spark() -> Iterator[SparkSession]:
         # Tests repeat each other: of the 100 classes kept by default most were compiled anew.
         .config("spark.sql.codegen.cache.maxEntries", "2000")
         .config("spark.hadoop.dfs.client.use.datanode.hostname", "true")
-        .config(map=spark_settings())
+        .config(map=spark_settings(shuffle_partitions=2))
         .getOrCreate()
     )
     yield session

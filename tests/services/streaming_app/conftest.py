@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -88,35 +89,36 @@ class Registry:
             found = self.client.get_model_version(name, version)
             self.logged = (found.source, found.run_id)
             return version
-        with contextlib.suppress(MlflowException):
-            self.client.create_registered_model(name)
-        return str(self.client.create_model_version(name, *self.logged).version)
+        return self._register(name, *self.logged)
 
     def register_other(
         self, name: str, pipeline: PipelineModel, signature: ModelSignature = SIGNATURE
     ) -> str:
         """Register another pipeline, or the same with another signature."""
         mlflow.set_experiment("streaming application tests")
-        with mlflow.start_run():
-            logged = mlflow.spark.log_model(
+        # Not by log_model, which scores the example in a way that serving does not use.
+        with mlflow.start_run() as run, TemporaryDirectory() as folder:
+            mlflow.spark.save_model(
                 pipeline,
-                artifact_path="model",
+                f"{folder}/model",
                 signature=signature,
                 input_example=pd.DataFrame({"listing": [json.dumps(EXAMPLE)]}),
-                registered_model_name=name,
                 pip_requirements=["pyspark"],
             )
-        return str(logged.registered_model_version)
+            mlflow.log_artifacts(f"{folder}/model", "model")
+        return self._register(name, f"{run.info.artifact_uri}/model", run.info.run_id)
 
     def register_distribution(self, name: str, document: dict[str, Any]) -> str:
         """Register a version that has only the distribution of its training rows."""
         mlflow.set_experiment("streaming application tests")
         with mlflow.start_run() as run:
             mlflow.log_dict(document, "model/training_distribution.json")
+        return self._register(name, f"{run.info.artifact_uri}/model", run.info.run_id)
+
+    def _register(self, name: str, source: str, run_id: str) -> str:
         with contextlib.suppress(MlflowException):
             self.client.create_registered_model(name)
-        source = f"{run.info.artifact_uri}/model"
-        return str(self.client.create_model_version(name, source, run.info.run_id).version)
+        return str(self.client.create_model_version(name, source, run_id).version)
 
     def pipeline(self, price: str = "greatest(raw_price, 100D)") -> PipelineModel:
         return price_pipeline(self.spark, price)

@@ -1,4 +1,7 @@
-"""Two processes, of which one answers: versions, stops, kills and freezes under load, each request once."""
+"""Two processes, of which one answers: versions, stops, kills and freezes under load, each request once.
+
+To start one is dear: each test goes on with those that the one before has left.
+"""
 
 import os
 import random
@@ -14,6 +17,7 @@ from uuid import uuid4
 
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from local_platform.supervisor import Supervisor
 from streaming_app.generation_rule import GenerationRule
@@ -32,16 +36,29 @@ class Pair:
         self.model = f"price-{uuid4().hex[:8]}"
         self.processes: dict[int, Any] = {}
 
+    def alone(self) -> Any:
+        """One that is active, without a standby."""
+        if not self._running():
+            self.processes[0] = self._start(0)
+        if len(self._running()) == 2:
+            self.by_role()[1].terminate()
+        (process,) = self._running()
+        process.await_page(lambda page: page["role"] == "active")
+        return process
+
     def complete(self, **environment: str) -> None:
         """Start what does not run, and wait until both are ready."""
         for place in (0, 1):
-            process = self.processes.get(place)
-            if process is None or process.process.poll() is not None:
-                self.processes[place] = self.room.start(
-                    "serving", place, USEDCARS_REGISTERED_MODEL=self.model, **environment
-                )
+            if self.processes.get(place) not in self._running():
+                self.processes[place] = self._start(place, **environment)
         for process in self.processes.values():
             process.await_ready()
+
+    def _start(self, place: int, **environment: str) -> Any:
+        return self.room.start("serving", place, USEDCARS_REGISTERED_MODEL=self.model, **environment)
+
+    def _running(self) -> list[Any]:
+        return [process for process in self.processes.values() if process.process.poll() is None]
 
     def by_role(self) -> tuple[Any, Any]:
         """The active and the standby, as soon as one of them is active."""
@@ -88,6 +105,63 @@ def assert_each_answered_once_in_order(answers: list[dict[str, Any]], sent: list
     assert all(a["partition"] == a["source_partition"] for a in answers)
 
 
+def samples(text: str) -> dict[tuple[str, str], float]:
+    """The samples of a metrics page, by name and the values of their labels."""
+    return {
+        (sample.name, " ".join(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def await_samples(process: Any, wanted: dict[tuple[str, str], float], seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while not wanted.items() <= (found := samples(process.metrics())).items():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {wanted}\n{process.metrics()}"
+        time.sleep(0.2)
+    return found
+
+
+def test_the_active_process_tells_its_answers_rejections_latency_lag_and_version_and_the_standby_its_role(
+    pair: Pair,
+) -> None:
+    pair.complete()
+    active, standby = pair.by_role()
+    version = active.page()["version"]
+    listing = {"year": 2012, "mileage": 30_000}
+    asked = [{"type": "price_request", "request_id": f"r{n}", "listing": listing} for n in range(7)]
+    nameless = [{"type": "price_request", "request_id": f"n{n}", "listing": {}} for n in range(2)]
+    pair.room.send(*asked, *nameless, b"?", {"type": "price_set", "request_id": "r0", "price": 9_000})
+    pair.room.new_answers(at_least=10)
+    found = await_samples(
+        active,
+        {
+            ("usedcars_serving_answers_read_total", ""): 10,
+            ("usedcars_serving_answers_unread_total", ""): 0,
+            ("usedcars_serving_rejections_total", "missing_year"): 2,
+            ("usedcars_serving_rejections_total", "not_json"): 1,
+            ("usedcars_serving_latency_seconds_count", ""): 10,
+            ("usedcars_serving_latency_seconds_bucket", "+Inf"): 10,
+            ("usedcars_serving_active", ""): 1,
+            ("usedcars_serving_standby", ""): 0,
+            ("usedcars_serving_model", f"active {version}"): 1,
+            ("usedcars_requests_messages_total", ""): 11,
+            ("usedcars_predictions_messages_total", ""): 10,
+            ("usedcars_serving_lag_messages", ""): 1,  # the set price behind the last answer
+        },
+    )
+    assert 0 < found["usedcars_serving_latency_seconds_sum", ""] < 10 * 30
+    await_samples(
+        standby,
+        {
+            ("usedcars_serving_active", ""): 0,
+            ("usedcars_serving_standby", ""): 1,
+            ("usedcars_serving_model", f"standby {version}"): 1,
+            ("usedcars_serving_answers_read_total", ""): 0,
+        },
+    )
+
+
 def test_versions_take_over_from_each_other_and_no_request_is_lost_or_answered_twice(pair: Pair) -> None:
     versions = [pair.registry.register(pair.model) for _ in range(3)]
     pair.complete()
@@ -126,10 +200,22 @@ def test_a_broken_successor_is_refused_with_its_reason_and_the_version_in_servic
     pair.registry.serve(pair.model, good)
 
 
-def test_a_stopped_process_hands_over_to_the_standby_also_with_mlflow_away(pair: Pair) -> None:
+def test_a_killed_standby_is_not_noticed(pair: Pair) -> None:
     pair.complete()
     active, standby = pair.by_role()
-    standby.terminate()
+    with pair.room.load(RATE) as sent:
+        time.sleep(1)
+        standby.kill()
+        time.sleep(6)
+    answers = pair.room.new_answers(at_least=len(sent))
+    print(f"\nstandby killed: {len(sent)} requests, longest silence {longest_silence(answers):.2f} s")
+    assert_each_answered_once_in_order(answers, sent)
+    assert len({answer["generation"] for answer in answers}) == 1
+    assert active.page()["role"] == "active"
+
+
+def test_a_stopped_process_hands_over_to_the_standby_also_with_mlflow_away(pair: Pair) -> None:
+    pair.alone()
     pair.complete(USEDCARS_MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     active, standby = pair.by_role()
     with pair.room.load(RATE) as sent:
@@ -170,7 +256,7 @@ def test_kill_9_of_the_active_python_or_its_jvm_is_over_in_seconds_and_loses_not
         for number in range(kills):
             active, standby = pair.by_role()
             time.sleep(chance.uniform(1, 3))
-            if number % 2 == 0:
+            if number % 2:
                 active.kill()
             else:
                 for child in active.children:
@@ -242,20 +328,6 @@ def test_kafka_away_for_longer_than_the_session_loses_no_request_and_answers_non
     answers = pair.room.new_answers(at_least=len(sent))
     print(f"\nKafka away for 20 s: {len(sent)} requests, longest silence {longest_silence(answers):.2f} s")
     assert_each_answered_once_in_order(answers, sent)
-
-
-def test_a_killed_standby_is_not_noticed(pair: Pair) -> None:
-    pair.complete()
-    active, standby = pair.by_role()
-    with pair.room.load(RATE) as sent:
-        time.sleep(1)
-        standby.kill()
-        time.sleep(6)
-    answers = pair.room.new_answers(at_least=len(sent))
-    print(f"\nstandby killed: {len(sent)} requests, longest silence {longest_silence(answers):.2f} s")
-    assert_each_answered_once_in_order(answers, sent)
-    assert len({answer["generation"] for answer in answers}) == 1
-    assert active.page()["role"] == "active"
 
 
 def test_mlflow_and_hdfs_away_are_not_noticed_and_the_standby_still_takes_over(
