@@ -12,6 +12,7 @@ from usedcars_assets.jobs import comparison, nightly_retraining, retraining, tra
 from usedcars_assets.registry.model_card import model_card
 from usedcars_assets.registry.registered_model import registered_model
 from usedcars_assets.registry.sensors import lost_mlflow_runs
+from usedcars_assets.registry.stage_timeline import stage_timeline
 from usedcars_assets.registry.training_export import training_export
 from usedcars_assets.resources.configured import configured_resources
 from usedcars_assets.rollout.input_drift import input_drift, input_drift_looks
@@ -35,6 +36,7 @@ defs = Definitions(
         registered_model,
         training_export,
         model_card,
+        stage_timeline,
         serving_rollout,
         promotion_ledger,
         live_metrics,

@@ -155,6 +155,14 @@ class ModelCard(_Reference):
     mlflow_run_id: str
 
 
+class StageTimeline(_Reference):
+    """Where the time of a version's training went; artefacts of its MLflow run."""
+
+    kind: Literal["stage_timeline"] = "stage_timeline"
+    version: str
+    mlflow_run_id: str
+
+
 class Rollout(_Reference):
     """A version in service."""
 
@@ -173,6 +181,7 @@ Reference = Annotated[
     | RegisteredVersion
     | TrainingExport
     | ModelCard
+    | StageTimeline
     | Rollout,
     Field(discriminator="kind"),
 ]

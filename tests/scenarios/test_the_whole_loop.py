@@ -201,6 +201,17 @@ def test_the_registry_knows_every_model_fold_and_time_and_nothing_is_left_runnin
     parameters = [{p["key"]: p["value"] for p in run["data"].get("params", ())} for run in runs]
     assert "2" in {found.get("folds") for found in parameters}
     assert "60" in {found.get("n_estimators") for found in parameters}
+    (timed,) = [
+        run for run in runs if any(m["key"] == "spark_stages" for m in run["data"].get("metrics", ()))
+    ]
+    stages = requests.get(
+        f"{world.settings.url('mlflow')}/get-artifact",
+        params={"path": "stages.json", "run_uuid": timed["info"]["run_id"]},
+        timeout=30,
+    ).json()
+    steps = {step["step"]: step for step in stages["steps"]}
+    assert {"cleaned_listings", "feature_tables", "gradient_boosting", "stacked_model"} <= set(steps)
+    assert steps["cleaned_listings"]["read_bytes"] > 0
     alias = requests.get(
         f"{world.settings.url('mlflow')}/api/2.0/mlflow/registered-models/alias",
         params={"name": "usedcars-price", "alias": "serving"},
@@ -282,5 +293,17 @@ def test_one_asset_is_materialised_from_the_command_line(world: World) -> None:
         [*command, "list", *module], env=world.environment, capture_output=True, text=True, check=True
     ).stdout
     assert {"cleaned_listings", "stacked_model", "serving_rollout"} <= set(listed.split())
-    batch = ("--select", "cleaned_listings,rejected_listings", "--partition", "2026-02")
-    subprocess.run([*command, "materialize", *module, *batch], env=world.environment, check=True)
+    subprocess.run(
+        [*command, "materialize", *module, "--select", "serving_rollout"], env=world.environment, check=True
+    )
+    told = subprocess.run(
+        [sys.executable, "-m", "streaming_app.cli", "ledger", "--json"],
+        env=world.environment,
+        capture_output=True,
+        check=True,
+    ).stdout
+    rollouts = [entry for entry in map(json.loads, told.splitlines()) if entry["kind"] == "rollout"]
+    assert [(entry["version"], entry["outcome"]) for entry in rollouts[-2:]] == [
+        ("2", "begun"),
+        ("2", "answered"),
+    ]

@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +55,7 @@ class SharedSpark(LazyPySparkResource):
 
     _own: bool = PrivateAttr(default=False)
     _models: dict[str, "PipelineModel"] = PrivateAttr(default_factory=dict)
+    _events: "TemporaryDirectory[str] | None" = PrivateAttr(default=None)
     _lock: Any = PrivateAttr(default_factory=Lock)
 
     def configuration(self) -> dict[str, str]:
@@ -91,7 +94,9 @@ class SharedSpark(LazyPySparkResource):
             os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
             os.environ["HADOOP_USER_NAME"] = self.hdfs_user
             self._own = SparkContext._active_spark_context is None
-            self._spark_session = spark_session_from_config(self.configuration())  # type: ignore[no-untyped-call]
+            self._events = self._events or TemporaryDirectory(prefix="usedcars-events-")
+            configuration = _event_log(self._events.name) | self.configuration()
+            self._spark_session = spark_session_from_config(configuration)  # type: ignore[no-untyped-call]
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:
         """Stops the session, unless it was there before."""
@@ -102,6 +107,15 @@ class SharedSpark(LazyPySparkResource):
                 _forget(self._spark_session)
         self._spark_session = None
         self._models.clear()
+        if self._events is not None:
+            self._events.cleanup()
+            self._events = None
+
+    def events(self) -> Iterator[str]:
+        """What the run's own sessions have logged so far, an event a line."""
+        for log in sorted(Path(self._events.name).iterdir()) if self._events else ():
+            with log.open(encoding="utf-8") as lines:
+                yield from lines
 
     def save_model(self, model: "PipelineModel", path: str) -> None:
         """Saves a pipeline, complete or not at all, and keeps it for the run's further steps."""
@@ -142,6 +156,16 @@ class SharedSpark(LazyPySparkResource):
             with suppress(Exception):  # a JVM that is gone remembers nothing
                 spark_context.setLocalProperty("spark.scheduler.pool", None)  # type: ignore[arg-type]
                 spark_context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]
+
+
+def _event_log(folder: str) -> dict[str, str]:
+    """Plain, so that it can be read while it is written."""
+    return {
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": Path(folder).as_uri(),
+        "spark.eventLog.compress": "false",
+        "spark.eventLog.rolling.enabled": "false",
+    }
 
 
 def _lives(session: "SparkSession") -> bool:

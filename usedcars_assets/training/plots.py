@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from usedcars_assets.pipeline.error_slices import SliceErrors
+    from usedcars_assets.pipeline.stage_times import StageTime
 
 PREDICTED_AGAINST_TRUE = "predicted_against_true.png"
 LEARNING_CURVES = "learning_curves.png"
@@ -71,6 +72,21 @@ def residuals_by_slice(errors: "Mapping[str, Sequence[SliceErrors]]") -> bytes:
         axes.set_title(name, fontsize=8, loc="left")
         axes.invert_yaxis()
     panels[-1].set_xlabel("predicted above true price (%): median, and middle 80 % of the rows")
+    return _png(figure)
+
+
+def timeline(stages: "Sequence[StageTime]") -> bytes:
+    """A PNG: of each step when its Spark stages ran, darker where several ran at the same time."""
+    steps = list(dict.fromkeys(stage.step for stage in stages))
+    figure = _figure(7.2, 1.0 + 0.28 * len(steps))
+    axes = figure.add_subplot()
+    began = min(stage.started for stage in stages)
+    for place, step in enumerate(steps):
+        bars = [(stage.started - began, stage.seconds) for stage in stages if stage.step == step]
+        axes.broken_barh(bars, (place - 0.4, 0.8), color="tab:blue", alpha=0.5, linewidth=0)
+    axes.set_yticks(range(len(steps)), steps, fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds since the first stage")
     return _png(figure)
 
 
