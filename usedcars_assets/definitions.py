@@ -8,7 +8,13 @@ from usedcars_assets.features.tables import feature_tables
 from usedcars_assets.ingestion.batches import raw_listings
 from usedcars_assets.ingestion.cleaned_listings import cleaned_listings
 from usedcars_assets.ingestion.sensor import incoming_batches
-from usedcars_assets.jobs import comparison, nightly_retraining, retraining, training
+from usedcars_assets.jobs import (
+    comparison,
+    hyperparameter_search,
+    nightly_retraining,
+    retraining,
+    training,
+)
 from usedcars_assets.registry.model_card import model_card
 from usedcars_assets.registry.registered_model import registered_model
 from usedcars_assets.registry.sensors import lost_mlflow_runs
@@ -25,12 +31,14 @@ from usedcars_assets.training.checks import model_checks
 from usedcars_assets.training.members import MEMBER_ASSETS
 from usedcars_assets.training.reproduction import reproduction
 from usedcars_assets.training.stacked_model import stacked_model
+from usedcars_assets.training.tuned_parameters import tuned_parameters
 
 defs = Definitions(
     assets=[
         raw_listings,
         cleaned_listings,
         feature_tables,
+        tuned_parameters,
         *MEMBER_ASSETS,
         stacked_model,
         registered_model,
@@ -44,7 +52,7 @@ defs = Definitions(
         live_comparison,
     ],
     asset_checks=[feature_checks, model_checks],
-    jobs=[training, retraining, reproduction, comparison, rollout],
+    jobs=[training, retraining, reproduction, hyperparameter_search, comparison, rollout],
     schedules=[nightly_retraining],
     sensors=[
         incoming_batches,

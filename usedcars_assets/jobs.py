@@ -25,6 +25,7 @@ _AFTER_THE_ROLLOUT = AssetSelection.assets("serving_rollout").downstream(include
 _FROM_FEATURES = (
     AssetSelection.assets("train_features", "test_features", "feature_pipeline").downstream()
     - _AFTER_THE_ROLLOUT
+    - AssetSelection.assets("tuned_parameters")
 )
 _TAGS = {TRAINING_TAG: "true"}
 
@@ -43,6 +44,11 @@ retraining = define_asset_job(
     hooks={end_mlflow_on_run_finished},
 )
 
+hyperparameter_search = define_asset_job(
+    "hyperparameter_search",
+    selection=AssetSelection.assets("tuned_parameters"),
+    description="Better parameters of the boosted trees, for the next trainings; on demand.",
+)
 comparison = define_asset_job(
     "comparison",
     selection=AssetSelection.assets("live_comparison"),

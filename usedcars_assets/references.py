@@ -89,6 +89,29 @@ class FittedFeatures(_Reference):
 MetricValues = Mapping[str, float]
 
 
+class TunedMember(_Reference):
+    """What a search found for a member: the best parameters, and how good they are.
+
+    Errors are RMSE of log price over the folds, of the best and of those that it began with.
+    """
+
+    parameters: Mapping[str, float | int | str]
+    error: float
+    error_before: float
+    trials: int
+    pruned: int
+    mlflow_run_id: str
+
+
+class TunedParameters(_Reference):
+    """The best parameters that were found, by member; the next trainings begin with them."""
+
+    kind: Literal["tuned_parameters"] = "tuned_parameters"
+    training_id: str  # whose training rows it was searched on
+    rows: int
+    members: Mapping[str, TunedMember]
+
+
 class TrainedMember(_Reference):
     """A base model, or the word that this training goes without it."""
 
@@ -180,6 +203,7 @@ Reference = Annotated[
     | StackedModel
     | RegisteredVersion
     | TrainingExport
+    | TunedParameters
     | ModelCard
     | StageTimeline
     | Rollout,

@@ -206,7 +206,7 @@ def test_the_registry_knows_every_model_fold_and_time_and_nothing_is_left_runnin
     ]
     stages = requests.get(
         f"{world.settings.url('mlflow')}/get-artifact",
-        params={"path": "stages.json", "run_uuid": timed["info"]["run_id"]},
+        params={"path": "stages.json", "run_uuid": timed},
         timeout=30,
     ).json()
     steps = {step["step"]: step for step in stages["steps"]}

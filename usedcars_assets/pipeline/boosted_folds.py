@@ -99,30 +99,14 @@ def boost_folds(
     PipelineError when a feature is missing somewhere, which trees alone can do without.
     """
     workers = int(parameters["num_workers"])
-    own = ("n_estimators", "early_stopping", "num_workers", "max_bin")
-    settings = {name: value for name, value in parameters.items() if name not in own}
-    # In an order that does not depend on how the rows were read.
-    in_order = (
-        rows.select(
-            "listing_id", "fold", "log_price", vector_to_array(sf.col(features), "float32").alias("features")
-        )
-        .repartition(workers, "listing_id")
-        .sortWithinPartitions("listing_id")
-    )
     with _collective(workers) as collective:
-        task = _Task(
-            folds=tuple(folds),
-            settings={**settings, "tree_method": "hist", "objective": "reg:squarederror", "seed": seed},
-            rounds=int(parameters["n_estimators"]),
-            max_bin=int(parameters["max_bin"]),
-            on_a_line=on_a_line,
-            early_stopping=bool(parameters["early_stopping"]),
-            collective=collective,
-        )
+        task = _task(folds, parameters, seed, on_a_line, collective)
         # Not a cache, which would train again what it has lost.
-        found = in_order.mapInArrow(
-            partial(_train, task=task), _SPARK_SCHEMA, barrier=workers > 1
-        ).localCheckpoint()
+        found = (
+            rows_in_order(rows, features, workers)
+            .mapInArrow(partial(_train, task=task), _SPARK_SCHEMA, barrier=workers > 1)
+            .localCheckpoint()
+        )
     told = found.where("report IS NOT NULL").select("report", "booster").collect()
     if not told:
         raise PipelineError(
@@ -141,6 +125,58 @@ def boost_folds(
         training_seconds=whole["training"],
         trees=whole["trees"],
         curves=[[(seen, unseen) for seen, unseen in reports[fold]["curve"]] for fold in folds],
+    )
+
+
+def rows_in_order(rows: DataFrame, features: str, partitions: int) -> DataFrame:
+    """What boosting reads: listing_id, fold, log_price and the vector as an array, `features`.
+
+    In an order that does not depend on how the rows were read.
+    """
+    array = vector_to_array(sf.col(features), "float32").alias("features")
+    return (
+        rows.select("listing_id", "fold", "log_price", array)
+        .repartition(partitions, "listing_id")
+        .sortWithinPartitions("listing_id")
+    )
+
+
+def fold_curve(
+    batches: Iterable[pa.RecordBatch],
+    fold: int,
+    folds: Sequence[int],
+    parameters: Mapping[str, float | int | str],
+    seed: int,
+    *,
+    on_a_line: bool = False,
+    threads: int = 1,
+) -> list[float]:
+    """The errors of the rows of a fold (RMSE of log price) after each tree that never saw them.
+
+    batches: of `rows_in_order`, all of them in this process.
+    """
+    task = _task(folds, parameters, seed, on_a_line, None)
+    fitted = _Boosting.of(_Part.of(batches), task, threads).fitted(fold, task.rounds)
+    return [unseen for _, unseen in fitted.curve]
+
+
+def _task(
+    folds: Sequence[int],
+    parameters: Mapping[str, float | int | str],
+    seed: int,
+    on_a_line: bool,
+    collective: Mapping[str, Any] | None,
+) -> _Task:
+    own = ("n_estimators", "early_stopping", "num_workers", "max_bin")
+    settings = {name: value for name, value in parameters.items() if name not in own}
+    return _Task(
+        folds=tuple(folds),
+        settings={**settings, "tree_method": "hist", "objective": "reg:squarederror", "seed": seed},
+        rounds=int(parameters["n_estimators"]),
+        max_bin=int(parameters["max_bin"]),
+        on_a_line=on_a_line,
+        early_stopping=bool(parameters["early_stopping"]),
+        collective=collective,
     )
 
 
@@ -202,40 +238,14 @@ class _Part:
         )
 
     def trained(self, task: _Task, threads: int) -> Iterator[pa.RecordBatch]:
-        import xgboost
         from xgboost import collective
 
-        settings = {**task.settings, "max_bin": task.max_bin, "nthread": threads}
-        matrix = xgboost.QuantileDMatrix(_as_iterator(self.blocks), max_bin=task.max_bin, nthread=threads)
-        lines = self._lines(task.folds) if task.on_a_line else {}
+        boosting = _Boosting.of(self, task, threads)
+        lines, matrix = boosting.lines, boosting.matrix
         if not all(np.isfinite(line.coefficients).all() for line in lines.values()):
             return  # without a report, which says so
 
-        def train(fold: int | None, rounds: int) -> _Fitted:
-            started = time.monotonic()
-            of_line = self._on(lines[fold]) if lines else np.zeros(len(self.fold))
-            target, held_out = self.log_price - of_line, self.fold == fold
-            matrix.set_info(label=target, weight=(~held_out).astype(np.float32))
-            curve: list[tuple[float, float]] = []
-
-            def errors(predicted: _Floats, _: Any) -> tuple[str, float]:
-                squares = (target - predicted) ** 2
-                seen, unseen = ((squares[of].sum(), np.count_nonzero(of)) for of in (~held_out, held_out))
-                sums = _added_up(np.array([*seen, *unseen], np.float64))
-                curve.append((float(np.sqrt(sums[0] / sums[1])), float(np.sqrt(sums[2] / sums[3]))))
-                return "unseen", curve[-1][1]
-
-            watched: dict[str, Any] = {"evals": [(matrix, "rows")], "custom_metric": errors}
-            booster = xgboost.train(
-                {**settings, "disable_default_eval_metric": 1},
-                matrix,
-                rounds,
-                verbose_eval=False,
-                **({} if fold is None else watched),
-            )
-            return _Fitted(booster, of_line, curve, time.monotonic() - started)
-
-        of_folds = {fold: train(fold, task.rounds) for fold in task.folds}
+        of_folds = {fold: boosting.fitted(fold, task.rounds) for fold in task.folds}
         curves = {fold: [unseen for _, unseen in fitted.curve] for fold, fitted in of_folds.items()}
 
         def trees_without(fold: int | None) -> int:
@@ -255,7 +265,7 @@ class _Part:
                 {"fold": fold, "training": fitted.seconds, "prediction": prediction, "curve": fitted.curve}
             )
         trees = trees_without(None) if stops else task.rounds
-        whole = train(None, trees)
+        whole = boosting.fitted(None, trees)
         report = {"fold": None, "training": whole.seconds, "trees": trees}
         if lines:
             report |= {"coefficients": lines[None].coefficients.tolist(), "intercept": lines[None].intercept}
@@ -273,10 +283,10 @@ class _Part:
             yield pa.RecordBatch.from_arrays([ids, of_ids, *nothing], schema=_SCHEMA)
             start += len(ids)
 
-    def _on(self, line: Line) -> _Doubles:
+    def on(self, line: Line) -> _Doubles:
         return np.concatenate([block @ line.coefficients for block in self.blocks]) + line.intercept
 
-    def _lines(self, folds: Sequence[int]) -> dict[int | None, Line]:
+    def lines(self, folds: Sequence[int]) -> dict[int | None, Line]:
         """A line for each fold, of all other rows, and one for all rows.
 
         All follow from one matrix of sums a fold. Those of the other folds are added, not taken from the
@@ -303,6 +313,52 @@ class _Fitted(NamedTuple):
     of_line: _Doubles
     curve: list[tuple[float, float]]
     seconds: float
+
+
+@dataclass(frozen=True)
+class _Boosting:
+    """The rows of a task, binned; what to do with them; the lines of the folds, if any."""
+
+    part: _Part
+    matrix: Any
+    lines: Mapping[int | None, Line]
+    settings: Mapping[str, Any]
+
+    @staticmethod
+    def of(part: _Part, task: _Task, threads: int) -> "_Boosting":
+        import xgboost
+
+        matrix = xgboost.QuantileDMatrix(_as_iterator(part.blocks), max_bin=task.max_bin, nthread=threads)
+        lines = part.lines(task.folds) if task.on_a_line else {}
+        return _Boosting(part, matrix, lines, {**task.settings, "max_bin": task.max_bin, "nthread": threads})
+
+    def fitted(self, fold: int | None, rounds: int) -> _Fitted:
+        """Trees that the rows of the fold have no part in, and their errors."""
+        import xgboost
+
+        started = time.monotonic()
+        part = self.part
+        of_line = part.on(self.lines[fold]) if self.lines else np.zeros(len(part.fold))
+        target, held_out = part.log_price - of_line, part.fold == fold
+        self.matrix.set_info(label=target, weight=(~held_out).astype(np.float32))
+        curve: list[tuple[float, float]] = []
+
+        def errors(predicted: _Floats, _: Any) -> tuple[str, float]:
+            squares = (target - predicted) ** 2
+            seen, unseen = ((squares[of].sum(), np.count_nonzero(of)) for of in (~held_out, held_out))
+            sums = _added_up(np.array([*seen, *unseen], np.float64))
+            curve.append((float(np.sqrt(sums[0] / sums[1])), float(np.sqrt(sums[2] / sums[3]))))
+            return "unseen", curve[-1][1]
+
+        watched: dict[str, Any] = {"evals": [(self.matrix, "rows")], "custom_metric": errors}
+        booster = xgboost.train(
+            {**self.settings, "disable_default_eval_metric": 1},
+            self.matrix,
+            rounds,
+            verbose_eval=False,
+            **({} if fold is None else watched),
+        )
+        return _Fitted(booster, of_line, curve, time.monotonic() - started)
 
 
 def best_rounds(curves: Sequence[Sequence[float]]) -> int:

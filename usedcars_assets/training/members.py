@@ -2,13 +2,23 @@
 
 from typing import TYPE_CHECKING, Any
 
-from dagster import AssetExecutionContext, AssetsDefinition, Config, Failure, MetadataValue, Output, asset
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    Config,
+    Failure,
+    MetadataValue,
+    Output,
+    asset,
+)
 
 from usedcars_assets.failures import OUTAGE_RETRIES, clear_failures
 from usedcars_assets.ingestion.batches import OWNERS
-from usedcars_assets.references import FeatureTable, TrainedMember
+from usedcars_assets.references import FeatureTable, TrainedMember, TunedParameters
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import MlflowTracking
+from usedcars_assets.resources.references import reference_path
 from usedcars_assets.resources.spark import SharedSpark
 from usedcars_assets.training.configuration import (
     ElasticNetConfig,
@@ -31,7 +41,8 @@ if TYPE_CHECKING:
 CODE_VERSION = "2"
 DEFAULT_MEMBERS = ("gradient_boosting", "residual_boosting", "support_vector", "elastic_net")
 MEMBER_NAMES = (*DEFAULT_MEMBERS, "random_forest")
-_BY_XGBOOST = ("gradient_boosting", "residual_boosting")
+BY_XGBOOST = ("gradient_boosting", "residual_boosting")
+TUNED_PARAMETERS = AssetKey("tuned_parameters")
 CONFIGS: dict[str, type[Config]] = {
     "gradient_boosting": GradientBoostingConfig,
     "residual_boosting": ResidualBoostingConfig,
@@ -57,9 +68,11 @@ def member_asset(name: str) -> AssetsDefinition:
         group_name="training",
         owners=OWNERS,
         tags={"layer": "models"},
-        kinds={"spark", "mlflow"} | ({"xgboost"} if name in _BY_XGBOOST else set()),
+        kinds={"spark", "mlflow"} | ({"xgboost"} if name in BY_XGBOOST else set()),
         code_version=CODE_VERSION,
         retry_policy=OUTAGE_RETRIES,
+        # Read where a search has left them, and not waited for.
+        deps=[TUNED_PARAMETERS] if name in BY_XGBOOST else [],
     )
     def trained(
         context: AssetExecutionContext,
@@ -80,13 +93,30 @@ def member_asset(name: str) -> AssetsDefinition:
             without = TrainedMember(training=training, name=name, trained=False)
             return Output(without, metadata={"trained": False, "members": list(training.members)})
         with clear_failures(f"training {name}"):
-            parameters: dict[str, Any] = config.model_dump()  # type: ignore[attr-defined]
+            parameters = parameters_of(config, lake, name)
             return _train(context, name, parameters, train_features, test_features, spark, lake, mlflow)
 
     return trained
 
 
 MEMBER_ASSETS = [member_asset(name) for name in MEMBER_NAMES]
+
+
+def parameters_of(config: Config, lake: Lake, name: str) -> dict[str, Any]:
+    """What a run's configuration says; what it leaves at the defaults is as the last search found it best."""
+    from usedcars_assets.pipeline.members import MEMBERS
+
+    parameters: dict[str, Any] = config.model_dump()
+    if not parameters.pop("tuned", False):
+        return parameters
+    document = lake.read_json(reference_path(TUNED_PARAMETERS))
+    found = TunedParameters.model_validate(document).members.get(name) if document else None
+    defaults = MEMBERS[name].defaults
+    tuned = found.parameters if found else {}
+    return {
+        parameter: tuned.get(parameter, value) if value == defaults.get(parameter) else value
+        for parameter, value in parameters.items()
+    }
 
 
 def _train(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from usedcars_assets.pipeline.error_slices import SliceErrors
+    from usedcars_assets.pipeline.hyperparameter_search import Trial
     from usedcars_assets.pipeline.stage_times import StageTime
 
 PREDICTED_AGAINST_TRUE = "predicted_against_true.png"
@@ -72,6 +73,22 @@ def residuals_by_slice(errors: "Mapping[str, Sequence[SliceErrors]]") -> bytes:
         axes.set_title(name, fontsize=8, loc="left")
         axes.invert_yaxis()
     panels[-1].set_xlabel("predicted above true price (%): median, and middle 80 % of the rows")
+    return _png(figure)
+
+
+def search_history(trials: "Sequence[Trial]") -> bytes:
+    """A PNG: the error of each trial, those given up apart, and the least so far."""
+    figure = _figure(4.6, 3.0)
+    axes = figure.add_subplot()
+    for pruned, color, label in ((False, "tab:blue", "to the end"), (True, "tab:gray", "given up")):
+        of_kind = [trial for trial in trials if trial.pruned == pruned]
+        numbers, errors = [trial.number for trial in of_kind], [trial.error for trial in of_kind]
+        axes.plot(numbers, errors, "o", color=color, markersize=3, label=label)
+    whole = sorted((trial for trial in trials if not trial.pruned), key=lambda trial: trial.number)
+    least = np.minimum.accumulate([trial.error for trial in whole])
+    axes.step([trial.number for trial in whole], least, where="post", color="black", linewidth=0.8)
+    axes.set(xlabel="trial", ylabel="RMSE of log price over the folds")
+    axes.legend(fontsize=7)
     return _png(figure)
 
 

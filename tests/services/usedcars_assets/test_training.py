@@ -40,9 +40,10 @@ from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.settings import Settings
 from usedcars_assets.training.checks import model_checks
-from usedcars_assets.training.members import MEMBER_ASSETS, MEMBER_NAMES
+from usedcars_assets.training.members import CONFIGS, MEMBER_ASSETS, MEMBER_NAMES
 from usedcars_assets.training.reproduction import reproduction
 from usedcars_assets.training.stacked_model import stacked_model
+from usedcars_assets.training.tuned_parameters import tuned_parameters
 
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("spark")]
 
@@ -363,3 +364,34 @@ def test_no_mlflow_run_is_left_running_after_its_dagster_run_is_over(
     assert {client.get_run(run_id).info.status for run_id in (parent, below)} == {status}
     assert client.get_run(unknown).info.status == "RUNNING"
     client.set_terminated(unknown)
+
+
+def test_what_a_search_finds_is_taken_by_the_next_training_where_nobody_has_said_otherwise(
+    training: SmallTraining,
+) -> None:
+    said = {"n_estimators": 20, "max_depth": 4}
+
+    def make(asset: Any, **config: Any) -> None:
+        name = asset.op.name
+        done = materialize(
+            [*ASSETS, tuned_parameters],
+            selection=[asset],
+            resources=training.resources,
+            instance=training.instance,
+            run_config={"ops": {name: {"config": config}}},
+        )
+        assert done.success
+
+    make(tuned_parameters, members=["gradient_boosting"], trials=2)
+    found = training.output("tuned_parameters")["members"]["gradient_boosting"]
+    assert found["error"] <= found["error_before"]
+    tried = training.nested(found["mlflow_run_id"])
+    assert set(tried) == {"trial 0", "trial 1"}
+    assert min(run.data.metrics["error"] for run in tried.values()) == found["error"]
+
+    boosting = MEMBER_ASSETS[MEMBER_NAMES.index("gradient_boosting")]
+    make(boosting, **said)
+    assert training.output("gradient_boosting")["parameters"] == {**found["parameters"], **said}
+    make(boosting, **said, tuned=False)
+    learnt = training.output("gradient_boosting")["parameters"]
+    assert learnt == {**CONFIGS["gradient_boosting"]().model_dump(exclude={"tuned"}), **said}
