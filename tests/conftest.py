@@ -37,11 +37,12 @@ PLATFORM_VARIABLES = {f"USEDCARS_{name.upper()}" for name in PlatformSettings.mo
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m")
 os.environ.update(with_class_archive(class_archive(JARS, find_java())))
 BASIC_SERVICES = ("datanode", "kafka", "mlflow")
-# Folders of tests by what they share that is dear to make.
+# Folders of tests by what they share that is dear to make, the longest first.
 SHARED_PARTS = {
-    "tests/services/simulation": "the platform",
-    "tests/services/streaming_app": "the platform",
-    "tests/services/usedcars_assets": "the platform",
+    "tests/services/streaming_app": "a platform for the streaming application",
+    "tests/services/simulation": "a platform for the streaming application",
+    "tests/scenarios": "a story",
+    "tests/services/usedcars_assets": "a platform for the assets",
     "tests/unit/pipeline": "the small training",
 }
 
@@ -57,6 +58,17 @@ class BySharedParts(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> BySharedParts:
     """In place of the one that --dist names."""
     return BySharedParts(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first, so that both test processes end at about the same time."""
+    parts = list(SHARED_PARTS)
+
+    def place(item: pytest.Item) -> int:
+        folder = str(item.path.parent.relative_to(REPOSITORY))
+        return parts.index(folder) if folder in parts else len(parts)
+
+    items.sort(key=place)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

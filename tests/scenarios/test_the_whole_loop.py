@@ -206,7 +206,7 @@ def test_the_registry_knows_every_model_fold_and_time_and_nothing_is_left_runnin
     ]
     stages = requests.get(
         f"{world.settings.url('mlflow')}/get-artifact",
-        params={"path": "stages.json", "run_uuid": timed},
+        params={"path": "stages.json", "run_id": timed["info"]["run_id"]},
         timeout=30,
     ).json()
     steps = {step["step"]: step for step in stages["steps"]}
@@ -255,6 +255,9 @@ def test_the_next_good_batch_trains_and_takes_over_while_prices_are_answered_onc
     assert run.status == "SUCCESS", world.dagster.failure_sentences(run.id)
     assert each_is_answered_once(answers, len(answers))
     assert {answer["model_version"] for answer in answers} == {"1", "2"}
+    later = [m for each in world.runs_in_mlflow() for m in each["data"].get("metrics", ())]
+    (rows,) = [m["value"] for m in later if m["key"] == "later_batches_rows"]
+    assert 1_000 < rows <= ROWS / BATCHES, "version 1 was asked for the prices of the batch that it never saw"
     print(f"longest wait for an answer: {max(answer['answered_after_seconds'] for answer in answers):.1f} s")
 
 

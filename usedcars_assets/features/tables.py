@@ -267,7 +267,7 @@ def _log_training(
     train: FeatureTable,
     test: FeatureTable,
 ) -> None:
-    from usedcars_assets.registry.tracking import library_versions, log
+    from usedcars_assets.registry.tracking import BATCHES, library_versions, log
 
     client = mlflow.client()
     log(
@@ -296,4 +296,4 @@ def _log_training(
         },
     )
     batches = {version.batch: version.fingerprint for version in training.batches}
-    client.log_dict(training.mlflow_run_id, batches, "batches.json")
+    client.log_dict(training.mlflow_run_id, batches, BATCHES)

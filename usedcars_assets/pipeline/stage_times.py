@@ -16,7 +16,8 @@ class StageTime:
     """One attempt of a stage.
 
     step: the job group of the job that asked for it first, behind the last slash; name: as Spark has it.
-    started: seconds since the epoch. Bytes are those read from files, handed on in shuffles, and written.
+    started: seconds since the epoch. CPU seconds are the JVM's: what Python tasks use is not counted. Bytes
+    are those read from files, handed on in shuffles, and written.
     """
 
     step: str

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from usedcars_assets.pipeline.evaluation import Metrics
 
+BATCHES = "batches.json"
+"""The artefact of a training's run that names its batches with their fingerprints."""
 _MOST_PARAMETERS = 100  # of one request, as the server allows
 _LONGEST_VALUE = 6000
 _MOST_STEPS = 50  # of a curve

@@ -1,6 +1,7 @@
 """The gates before registration: a version is only registered, and so rolled out, if it passes them."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from dagster import (
@@ -17,6 +18,7 @@ from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.resources.references import read_reference
 from usedcars_assets.resources.spark import SharedSpark
+from usedcars_assets.training.version_in_service import version_in_service
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -59,14 +61,14 @@ def model_checks(
     with clear_failures("checking the model"), spark.step(context) as session:
         stacked = read_reference(lake, STACK)
         assert isinstance(stacked, StackedModel)  # noqa: S101  narrows the type of what is stored there
-        split = read_table(session, lake.uri(stacked.split_path)).where("split = 'test'")
-        listings = split.selectExpr("listing_id", "price_usd", "listing")
+        split = read_table(session, lake.uri(stacked.split_path))
+        listings = split.where("split = 'test'").select("listing_id", "listing")
         steps = read_table(session, lake.uri(f"{stacked.path}/test_predictions"))
         artefact = spark.model(lake.uri(f"{stacked.path}/artefact"))
         (rows, different, largest), in_service = queries_at_once(
             session,
             lambda: compare(score_listings(artefact, listings), steps),
-            lambda: _errors_of_serving(mlflow, listings),
+            lambda: version_in_service(mlflow, split, stacked.training),
         )
     yield AssetCheckResult(
         passed=different == 0 and rows == int(stacked.test["rows"]),
@@ -89,15 +91,18 @@ def model_checks(
             "best_member": stacked.best_member,
         },
     )
-    serving_rmse = in_service[1] if in_service else None
+    serving_rmse = in_service.test.rmse if in_service else None
+    later = in_service.later if in_service else None
     yield AssetCheckResult(
         passed=serving_rmse is None or rmse <= serving_rmse * (1 + gates["worse_than_serving"]),
         check_name="not_worse_than_serving",
         asset_key=STACK,
         metadata={
-            "version_in_service": in_service[0] if in_service else "none",
+            "version_in_service": in_service.version if in_service else "none",
             "rmse": rmse,
             "rmse_of_version_in_service": serving_rmse if serving_rmse is not None else "none",
+            # Of batches that it never saw: what time has done to it.
+            **({f"later_batches_{name}": value for name, value in asdict(later).items()} if later else {}),
         },
     )
 
@@ -119,22 +124,3 @@ def compare(scored: "DataFrame", steps: "DataFrame") -> tuple[int, int, float]:
         .collect()
     )
     return row.rows, row.different, float(row.largest or 0)
-
-
-def _errors_of_serving(tracking: MlflowTracking, listings: "DataFrame") -> tuple[str, float] | None:
-    """The version in service and its RMSE on these rows; None before the first."""
-    from pyspark.sql import functions as sf
-
-    from usedcars_assets.pipeline.artefact import score_listings
-    from usedcars_assets.pipeline.evaluation import evaluate
-    from usedcars_assets.registry.versions import load_version, version_with_alias
-
-    name = tracking.registered_model
-    version = version_with_alias(tracking.client(), name, tracking.serving_alias)
-    if version is None:
-        return None
-    scored = score_listings(load_version(tracking, name, version), listings)
-    priced = scored.where("price IS NOT NULL").select(
-        sf.col("price_usd").alias("price"), sf.col("price").alias("prediction")
-    )
-    return version, evaluate(priced).rmse
