@@ -56,7 +56,7 @@ def totals(
     """The newest totals of a version, once they are as they should be."""
     deadline = time.monotonic() + seconds
     while True:
-        told = [f for f in room.read(room.live_totals, 0, 10, quiet=1) if f["model_version"] == version]
+        told = [f for f in room.read(room.live_totals, 0, 10, quiet=0.3) if f["model_version"] == version]
         if told and good(told[-1]):
             return told[-1]
         assert time.monotonic() < deadline, f"totals of {version}: {told[-1:]}"
@@ -70,7 +70,7 @@ def newest(room: Any, version: str, count: int, seconds: float = 240) -> dict[st
     """The newest figures of a version, once they tell of so many prices."""
     deadline = time.monotonic() + seconds
     while True:
-        told = [f for f in room.read(room.live_metrics, 0, 10, quiet=1) if f["model_version"] == version]
+        told = [f for f in room.read(room.live_metrics, 0, 10, quiet=0.3) if f["model_version"] == version]
         if told and told[-1]["count"] >= count:
             return told[-1]
         assert time.monotonic() < deadline, f"version {version}, {count} prices: {told[-1:]}"
