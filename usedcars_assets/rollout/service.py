@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _PATIENCE_WITHOUT_RESTART = 30.0
 _PATIENCE_OF_WHO_INTERRUPTS = 15.0
+# However short the wait for answers: an alias that stays on a version that does not answer is the worst end.
+_LEAST_PATIENCE_TO_PUT_BACK = 300.0
 _PAUSE = 2.0
 
 
@@ -96,11 +98,13 @@ class Service:
         return time.monotonic() - started
 
     def _put_back(self, previous: str | None, *, wait: bool) -> str:
-        """Undoes a change and says how that went; an outage of MLflow is waited for."""
+        """Undoes a change and says how that went; an outage of MLflow is waited for, for minutes."""
         patient = retry(
             retry=retry_if_exception(_may_heal),
             wait=wait_fixed(_PAUSE),
-            stop=stop_after_delay(self.timeout if wait else _PATIENCE_OF_WHO_INTERRUPTS),
+            stop=stop_after_delay(
+                max(self.timeout, _LEAST_PATIENCE_TO_PUT_BACK) if wait else _PATIENCE_OF_WHO_INTERRUPTS
+            ),
             reraise=True,
         )
         try:

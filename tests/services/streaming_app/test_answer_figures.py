@@ -15,7 +15,7 @@ pytestmark = pytest.mark.services
 
 
 def test_however_fast_answers_come_a_bounded_number_is_read_and_the_rest_is_counted(room: Any) -> None:
-    rate, seconds = 20_000, 8
+    rate, seconds = 10_000, 5
     settings = ServingSettings(
         kafka_bootstrap_servers=room.brokers, predictions_topic=room.predictions, serving_group="figures"
     )

@@ -218,12 +218,12 @@ def test_mlflow_away_while_a_version_is_to_be_put_back_is_waited_for(service: Se
     service.roll_out(service.register())
     bad = service.register("silent")
     with ThreadPoolExecutor(1) as thread:
-        rollout = thread.submit(service.roll_out, bad, timeout=45)
+        rollout = thread.submit(service.roll_out, bad, timeout=20)
         service.await_alias(bad)
         with platform.without("mlflow"):
-            time.sleep(40)  # and as long as it takes to start: when the rollout gives up, it is not there yet
+            time.sleep(22)  # and as long as it takes to start: when the rollout gives up, it is not there yet
         with pytest.raises(Failure, match="Version 1 is back and answers"):
-            rollout.result(240)
+            rollout.result(300)
     assert service.served() == "1"
 
 
