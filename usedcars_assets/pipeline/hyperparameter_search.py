@@ -26,9 +26,6 @@ from usedcars_assets.pipeline.thinned_rows import thinned
 if TYPE_CHECKING:
     import optuna
 
-SEARCHED = ("gradient_boosting", "residual_boosting")
-"""The members whose parameters can be searched for; of the second the trees are of what a line leaves."""
-
 # No deeper than the default, and no more trees: both make serving slower (docs/decisions/025).
 _DEPTHS = (3, 6)
 _FRACTIONS: Mapping[str, tuple[float, float]] = {"subsample": (0.5, 1.0), "colsample_bytree": (0.3, 1.0)}

@@ -1,5 +1,6 @@
 """The base models: one asset each, trained at the same time in one Spark application."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dagster import (
@@ -15,7 +16,7 @@ from dagster import (
 
 from usedcars_assets.failures import OUTAGE_RETRIES, clear_failures
 from usedcars_assets.ingestion.batches import OWNERS
-from usedcars_assets.references import FeatureTable, TrainedMember, TunedParameters
+from usedcars_assets.references import FeatureTable, TrainedMember, TunedMember, TunedParameters
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.resources.references import reference_path
@@ -102,6 +103,12 @@ def member_asset(name: str) -> AssetsDefinition:
 MEMBER_ASSETS = [member_asset(name) for name in MEMBER_NAMES]
 
 
+def tuned_members(lake: Lake) -> Mapping[str, TunedMember]:
+    """What searches have found so far, by member."""
+    document = lake.read_json(reference_path(TUNED_PARAMETERS))
+    return TunedParameters.model_validate(document).members if document else {}
+
+
 def parameters_of(config: Config, lake: Lake, name: str) -> dict[str, Any]:
     """What a run's configuration says; what it leaves at the defaults is as the last search found it best."""
     from usedcars_assets.pipeline.members import MEMBERS
@@ -109,10 +116,8 @@ def parameters_of(config: Config, lake: Lake, name: str) -> dict[str, Any]:
     parameters: dict[str, Any] = config.model_dump()
     if not parameters.pop("tuned", False):
         return parameters
-    document = lake.read_json(reference_path(TUNED_PARAMETERS))
-    found = TunedParameters.model_validate(document).members.get(name) if document else None
-    defaults = MEMBERS[name].defaults
-    tuned = found.parameters if found else {}
+    found = tuned_members(lake).get(name)
+    defaults, tuned = MEMBERS[name].defaults, found.parameters if found else {}
     return {
         parameter: tuned.get(parameter, value) if value == defaults.get(parameter) else value
         for parameter, value in parameters.items()

@@ -11,10 +11,15 @@ from usedcars_assets.metadata import table_markdown
 from usedcars_assets.references import FeatureTable, TunedMember, TunedParameters
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import MlflowTracking
-from usedcars_assets.resources.references import reference_path
 from usedcars_assets.resources.spark import SharedSpark
 from usedcars_assets.settings import defaults_from_environment
-from usedcars_assets.training.members import BY_XGBOOST, CONFIGS, TUNED_PARAMETERS, parameters_of
+from usedcars_assets.training.members import (
+    BY_XGBOOST,
+    CONFIGS,
+    TUNED_PARAMETERS,
+    parameters_of,
+    tuned_members,
+)
 from usedcars_assets.training.plots import as_markdown_image, search_history
 
 if TYPE_CHECKING:
@@ -69,20 +74,20 @@ def tuned_parameters(
         rows = read_table(session, lake.uri(train_features.path))
         for name in config.members:
             start = parameters_of(CONFIGS[name](), lake, name)
-            tuned, trials = _search(context.run.run_id, config, name, start, rows, train_features, mlflow)
+            tuned, trials, history = _search(
+                context.run.run_id, config, name, start, rows, train_features, mlflow
+            )
             found[name] = tuned
-            history = as_markdown_image(search_history(trials), "errors of the trials")
             metadata |= {
                 f"{name}_error": tuned.error,
                 f"{name}_gain": 1 - tuned.error / tuned.error_before,
                 f"{name}_trials": MetadataValue.md(table_markdown([_row(trial) for trial in trials])),
-                f"{name}_history": MetadataValue.md(history),
+                f"{name}_history": MetadataValue.md(as_markdown_image(history, "errors of the trials")),
                 f"{name}_mlflow_run": MetadataValue.url(
                     mlflow.run_url(tuned.mlflow_run_id, mlflow.experiment_id())
                 ),
             }
-        before = lake.read_json(reference_path(TUNED_PARAMETERS))
-    former = TunedParameters.model_validate(before).members if before else {}
+        former = tuned_members(lake)
     reference = TunedParameters(
         training_id=train_features.training.training_id, rows=train_features.rows, members={**former, **found}
     )
@@ -97,8 +102,8 @@ def _search(
     rows: "DataFrame",
     table: FeatureTable,
     mlflow: MlflowTracking,
-) -> "tuple[TunedMember, list[Trial]]":
-    """A run below that of the training, and one below it for each trial."""
+) -> "tuple[TunedMember, list[Trial], bytes]":
+    """A run below that of the training, and one below it for each trial; plots their errors, too."""
     from usedcars_assets.pipeline.hyperparameter_search import search
     from usedcars_assets.registry.tracking import log, log_file, nested_run
 
@@ -146,8 +151,9 @@ def _search(
             metrics={"error": best.error, "error_before": first.error, "trees": best.trees},
             tags={"member": name, "best_trial": str(best.number)},
         )
-        log_file(client, run_id, SEARCH_HISTORY, search_history(trials))
-    return tuned, trials
+        history = search_history(trials)
+        log_file(client, run_id, SEARCH_HISTORY, history)
+    return tuned, trials, history
 
 
 def _row(trial: "Trial") -> dict[str, str]:
