@@ -120,7 +120,8 @@ class Platform:
         return {name: value.value for name, value in shown.metadata.items()}
 
     def evidence(self) -> SensorResult:
-        found: Any = live_evidence(build_sensor_context(instance=self.instance), topics=self.topics)
+        with build_sensor_context(instance=self.instance) as context:
+            found: Any = live_evidence(context, topics=self.topics)
         assert isinstance(found, SensorResult)
         return found
 

@@ -37,10 +37,10 @@ class Sensor:
         self.learnt: set[str] = set()
 
     def evaluate(self) -> SensorExecutionData:
-        context = build_sensor_context(
+        with build_sensor_context(
             self.instance, cursor=self.cursor, definitions=defs, resources={"lake": self.lake}
-        )
-        return incoming_batches.evaluate_tick(context)
+        ) as context:
+            return incoming_batches.evaluate_tick(context)
 
     def tick(self, launched_as: DagsterRunStatus = DagsterRunStatus.STARTED) -> list[str]:
         """The batches that a run was started for."""

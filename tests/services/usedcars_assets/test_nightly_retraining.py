@@ -22,8 +22,9 @@ def night(instance: DagsterInstance, lake: Lake) -> Callable[[], RunRequest | st
     """One evaluation: the run that it asks for, or why there is none."""
 
     def evaluate() -> RunRequest | str:
-        context = build_schedule_context(instance=instance, resources={"lake": lake})
-        found: Any = nightly_retraining(context)
+        # Closed here: one that is left to the garbage collector brings back an instance that is gone.
+        with build_schedule_context(instance=instance, resources={"lake": lake}) as context:
+            found: Any = nightly_retraining(context)
         return str(found.skip_message) if isinstance(found, SkipReason) else found
 
     return evaluate
@@ -61,6 +62,6 @@ def test_it_leaves_a_training_that_is_under_way_alone(
 
 def test_without_hdfs_it_says_so(instance: DagsterInstance) -> None:
     away = Lake(root_uri="hdfs://127.0.0.1:9/usedcars", webhdfs_url="http://127.0.0.1:9", user="usedcars")
-    context = build_schedule_context(instance=instance, resources={"lake": away})
-    found: Any = nightly_retraining(context)
+    with build_schedule_context(instance=instance, resources={"lake": away}) as context:
+        found: Any = nightly_retraining(context)
     assert "HDFS does not answer" in found.skip_message

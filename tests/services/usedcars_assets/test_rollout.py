@@ -252,8 +252,8 @@ def test_the_ledger_is_an_asset_that_is_renewed_when_there_are_new_entries(
     service: Service, instance: DagsterInstance
 ) -> None:
     def look(cursor: str | None) -> SensorResult:
-        context = build_sensor_context(instance=instance, cursor=cursor)
-        found: Any = new_ledger_entries(context, topics=service.topics)
+        with build_sensor_context(instance=instance, cursor=cursor) as context:
+            found: Any = new_ledger_entries(context, topics=service.topics)
         assert isinstance(found, SensorResult)
         return found
 
