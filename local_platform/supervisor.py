@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from supervisor.xmlrpc import SupervisorTransport
+from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from local_platform.errors import PlatformError
 from local_platform.processes import MARKER
@@ -217,9 +217,9 @@ class Supervisor:
             for info in self._proxy.supervisor.getAllProcessInfo()
         }
 
-    def _refused(self, what: str, name: str, fault: xmlrpc.client.Fault) -> PlatformError:
+    def _refused(self, what: str, name: str, why: str) -> PlatformError:
         log = self._settings.logs_folder / f"{name}.log"
-        return PlatformError(f"Supervisor could not {what} {name} ({fault.faultString}): read {log}")
+        return PlatformError(f"Supervisor could not {what} {name} ({why}): read {log}")
 
     def start(self, name: str) -> None:
         """Start a program without waiting for it."""
@@ -227,15 +227,18 @@ class Supervisor:
             self._proxy.supervisor.startProcess(name, False)
         except xmlrpc.client.Fault as fault:
             if "ALREADY_STARTED" not in fault.faultString:
-                raise self._refused("start", name, fault) from fault
+                raise self._refused("start", name, fault.faultString) from fault
 
     def stop(self, name: str) -> None:
         """Stop a program and wait until it has ended."""
         try:
-            self._proxy.supervisor.stopProcess(name, True)
+            # As a group of one: while it waits for a single process, supervisord keeps a core busy.
+            ends = self._proxy.supervisor.stopProcessGroup(name)
         except xmlrpc.client.Fault as fault:
-            if "NOT_RUNNING" not in fault.faultString:
-                raise self._refused("stop", name, fault) from fault
+            raise self._refused("stop", name, fault.faultString) from fault
+        for end in ends:
+            if end["status"] != Faults.SUCCESS:
+                raise self._refused("stop", name, end["description"])
 
     def shut_down(self) -> None:
         """Ask supervisord to stop every program and itself."""

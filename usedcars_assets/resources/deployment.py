@@ -15,7 +15,7 @@ _STANDBY = "serving-standby"
 _DEAD = ("BACKOFF", "FATAL", "UNKNOWN")
 _MOST_ENDS = 2
 # Faults of Supervisor's XML-RPC interface: http://supervisord.org/api.html
-_BAD_NAME, _ALREADY_STARTED, _NOT_RUNNING = 10, 60, 70
+_BAD_NAME, _ALREADY_STARTED = 10, 60
 
 
 class Deployment(Protocol):
@@ -78,7 +78,8 @@ class SupervisedServing:
     def restart(self) -> None:
         """Stops the programs and waits for their end; starts them and does not wait."""
         for info in self._programs():
-            self._call("stopProcess", info["name"], True, accept=_NOT_RUNNING)
+            # As a group of one: while it waits for a single process, supervisord keeps a core busy.
+            self._call("stopProcessGroup", info["name"])
         self.start()
 
     def why_not(self, version: str) -> str | None:
