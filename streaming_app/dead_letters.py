@@ -18,7 +18,7 @@ _REJECTION = (
     "source_partition INT, source_offset BIGINT, answered_at STRING"
 )
 _ANSWERS = 10_000  # a batch: it reads again what was asked between its first and last rejection
-_TRIGGER = "5 seconds"  # nobody waits for them, and the figures need the cores
+_TRIGGER = "10 seconds"  # nobody waits for them, and the figures need the cores
 # Far above what a broker takes: its own limit is the one that counts.
 _LARGEST_RECORD_BYTES = 64 * 1024 * 1024
 
@@ -88,32 +88,28 @@ def start_dead_letters(spark: SparkSession, settings: LiveMetricsSettings) -> St
 
 
 def _copy(settings: LiveMetricsSettings, rejections: DataFrame, batch: int) -> None:
-    rejections = rejections.persist()
-    try:
-        bounds = (
-            rejections.groupBy("source_partition")
-            .agg(sf.min("source_offset").alias("first"), sf.max("source_offset").alias("last"))
-            .collect()
-        )
-        if not bounds:
-            return
-        requests = _read_range(
-            rejections.sparkSession,
-            settings,
-            {str(row["source_partition"]): row["first"] for row in bounds},
-            {str(row["source_partition"]): row["last"] + 1 for row in bounds},
-        )
-        (
-            dead_letters(rejections, requests)
-            .write.format("kafka")
-            .options(**for_spark(settings))
-            .option("kafka.compression.type", "none")
-            .option("kafka.max.request.size", str(_LARGEST_RECORD_BYTES))
-            .option("topic", settings.dead_letters_topic)
-            .save()
-        )
-    finally:
-        rejections.unpersist()
+    bounds = (
+        rejections.groupBy("source_partition")
+        .agg(sf.min("source_offset").alias("first"), sf.max("source_offset").alias("last"))
+        .collect()
+    )
+    if not bounds:
+        return
+    requests = _read_range(
+        rejections.sparkSession,
+        settings,
+        {str(row["source_partition"]): row["first"] for row in bounds},
+        {str(row["source_partition"]): row["last"] + 1 for row in bounds},
+    )
+    (
+        dead_letters(rejections, requests)
+        .write.format("kafka")
+        .options(**for_spark(settings))
+        .option("kafka.compression.type", "none")
+        .option("kafka.max.request.size", str(_LARGEST_RECORD_BYTES))
+        .option("topic", settings.dead_letters_topic)
+        .save()
+    )
 
 
 def _read_range(

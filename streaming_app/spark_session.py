@@ -54,6 +54,9 @@ def start_spark(
         # The JVM does not compile methods of more bytecode; Spark then splits them, and answers in two thirds
         # of the time.
         .config("spark.sql.codegen.hugeMethodLimit", "8000")
+        # Spark keeps 100 pieces of compiled code by default; a round of the live metrics' batches has more,
+        # and each would be compiled anew in every round.
+        .config("spark.sql.codegen.cache.maxEntries", "2000")
         # Each batch of a query tells its plan, and with the adaptive one plans anew after each stage, for
         # nobody: batches are small, and their plans the same.
         .config("spark.sql.ui.explainMode", "simple")
