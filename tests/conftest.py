@@ -61,7 +61,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByShare
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long begins first, so that both test processes end at about the same time."""
+    """What takes long begins first, so that all test processes end at about the same time."""
     parts = list(SHARED_PARTS)
 
     def place(item: pytest.Item) -> int:
@@ -173,8 +173,6 @@ def spark() -> Iterator[SparkSession]:
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.jars", ",".join(map(str, sorted((JARS / "spark-kafka").glob("*.jar")))))
         .config("spark.ui.enabled", "false")
-        # Tests repeat each other: of the 100 classes kept by default most were compiled anew.
-        .config("spark.sql.codegen.cache.maxEntries", "2000")
         .config("spark.hadoop.dfs.client.use.datanode.hostname", "true")
         .config(map=spark_settings(shuffle_partitions=2))
         .getOrCreate()

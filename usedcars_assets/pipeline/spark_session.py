@@ -18,6 +18,8 @@ def spark_settings(
         "spark.sql.adaptive.enabled": "false",
         # The JVM does not compile methods of more bytecode; Spark then splits them, and runs twice as fast.
         "spark.sql.codegen.hugeMethodLimit": "8000",
+        # Spark keeps 100 pieces of compiled code by default; a training has more, and comes back to them.
+        "spark.sql.codegen.cache.maxEntries": "2000",
         "spark.sql.shuffle.partitions": str(shuffle_partitions),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.session.timeZone": "UTC",
