@@ -54,7 +54,7 @@ helm: $(INSTALLED) ## a helm for the tests of the charts, built from its source 
 		|| echo "there is neither helm nor Go to build it with: the tests of the charts are skipped"
 
 test: browser helm lint types imports ## everything that must hold, against real services
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25 --ignore tests/cluster
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 25 --ignore tests/cluster
 
 test-unit: $(INSTALLED) ## what needs no services
 	$(BIN)/pytest tests/unit

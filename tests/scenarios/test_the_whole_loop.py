@@ -123,7 +123,7 @@ def world(jars: Path, free_offset: Callable[[], int]) -> Iterator[World]:
         pytest.MonkeyPatch.context() as patch,
     ):
         # Nobody reads the live metrics here, and their batches take half a core from the training.
-        patch.setenv("USEDCARS_LIVE_METRICS_TRIGGER", "10 seconds")
+        patch.setenv("USEDCARS_LIVE_METRICS_TRIGGER", "1 minute")
         for variable, value in TRAINING.items():
             patch.setenv(variable, value)
         folder = Path(name)
@@ -249,7 +249,7 @@ def test_the_next_good_batch_trains_and_takes_over_while_prices_are_answered_onc
     is_over = False
     while not is_over:
         is_over = world.dagster.run(run.id).status in FINISHED  # and then asks once more
-        assert world.ask(70, 7, "during.json").wait(400) == 0
+        assert world.ask(140, 7, "during.json").wait(400) == 0
         answers += world.answers("during.json")
     run = world.dagster.run(run.id)
     assert run.status == "SUCCESS", world.dagster.failure_sentences(run.id)
