@@ -24,6 +24,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
 from usedcars_assets.pipeline.errors import PipelineError
+from usedcars_assets.pipeline.monotone import monotone_constraints
 
 _SCHEMA = pa.schema(
     [
@@ -91,7 +92,8 @@ def boost_folds(
     """Trains a model without each of the folds, and one on all rows.
 
     rows: listing_id, fold, log_price and the vector `features`. parameters: those of gradient_boosting, of
-    which `num_workers` says how many Spark tasks train together, each with spark.task.cpus threads.
+    which `num_workers` says how many Spark tasks train together, each with spark.task.cpus threads, and
+    `monotone`, where there is such a one, that the prices keep what the trade knows (`monotone_constraints`).
     With `early_stopping` they have as many trees as are best for rows not seen, `n_estimators` at most: found
     over the folds together, as each alone would stop at another number by chance, and for the rows of a fold
     over the others.
@@ -100,7 +102,8 @@ def boost_folds(
     """
     workers = int(parameters["num_workers"])
     with _collective(workers) as collective:
-        task = _task(folds, parameters, seed, on_a_line, collective)
+        constraints = monotone_constraints(rows, features) if parameters.get("monotone") else ()
+        task = _task(folds, parameters, seed, on_a_line, constraints, collective)
         # Not a cache, which would train again what it has lost.
         found = (
             rows_in_order(rows, features, workers)
@@ -149,13 +152,14 @@ def fold_curve(
     seed: int,
     *,
     on_a_line: bool = False,
+    constraints: Sequence[int] = (),
     threads: int = 1,
 ) -> list[float]:
     """The errors of the rows of a fold (RMSE of log price) after each tree that never saw them.
 
-    batches: of `rows_in_order`, all of them in this process.
+    batches: of `rows_in_order`, all of them in this process. constraints: of `monotone_constraints`.
     """
-    task = _task(folds, parameters, seed, on_a_line, None)
+    task = _task(folds, parameters, seed, on_a_line, constraints, None)
     fitted = _Boosting.of(_Part.of(batches), task, threads).fitted(fold, task.rounds)
     return [unseen for _, unseen in fitted.curve]
 
@@ -165,10 +169,13 @@ def _task(
     parameters: Mapping[str, float | int | str],
     seed: int,
     on_a_line: bool,
+    constraints: Sequence[int],
     collective: Mapping[str, Any] | None,
 ) -> _Task:
-    own = ("n_estimators", "early_stopping", "num_workers", "max_bin")
+    own = ("n_estimators", "early_stopping", "monotone", "num_workers", "max_bin")
     settings = {name: value for name, value in parameters.items() if name not in own}
+    if any(constraints):
+        settings["monotone_constraints"] = f"({','.join(map(str, constraints))})"
     return _Task(
         folds=tuple(folds),
         settings={**settings, "tree_method": "hist", "objective": "reg:squarederror", "seed": seed},

@@ -21,6 +21,7 @@ from pyspark.sql import DataFrame
 from usedcars_assets.pipeline.boosted_folds import best_rounds, fold_curve, rows_in_order
 from usedcars_assets.pipeline.members import MEMBERS
 from usedcars_assets.pipeline.members.member import Parameters
+from usedcars_assets.pipeline.monotone import monotone_constraints
 from usedcars_assets.pipeline.thinned_rows import thinned
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def search(
     study.enqueue_trial({name: start[name] for name in space})
     described = MEMBERS[member]
     few = thinned(rows, most_rows, f"search {seed}")
+    constraints = monotone_constraints(few, described.features) if start.get("monotone") else ()
     shared = rows_in_order(few, described.features, 1).localCheckpoint()
     folds = sorted(row.fold for row in shared.select("fold").distinct().collect())
     found: list[Trial] = []
@@ -93,7 +95,7 @@ def search(
         curves: dict[int, list[list[float]]] = {number: [] for number in under_way}
         for step, fold in enumerate(folds):
             tried = [{**start, **trial.params} for trial in under_way.values()]
-            of_fold = _curves(shared, member, tried, fold, folds, seed) if tried else []
+            of_fold = _curves(shared, member, tried, fold, folds, constraints, seed) if tried else []
             for trial, curve in zip(list(under_way.values()), of_fold, strict=True):
                 so_far = [*curves[trial.number], curve]
                 curves[trial.number] = so_far
@@ -142,10 +144,11 @@ def _curves(
     tried: Sequence[Parameters],
     fold: int,
     folds: Sequence[int],
+    constraints: Sequence[int],
     seed: int,
 ) -> list[list[float]]:
     """The errors of a fold after each tree, for each of the parameters, each by a task of its own."""
-    of_fold = partial(_curve, member=member, fold=fold, folds=folds, seed=seed)
+    of_fold = partial(_curve, member=member, fold=fold, folds=folds, constraints=constraints, seed=seed)
     tables = [
         shared.mapInArrow(partial(of_fold, place=place, parameters=parameters), "place bigint, curve string")
         for place, parameters in enumerate(tried)
@@ -162,6 +165,7 @@ def _curve(
     parameters: Parameters,
     fold: int,
     folds: Sequence[int],
+    constraints: Sequence[int],
     seed: int,
 ) -> Iterator[pa.RecordBatch]:
     context = TaskContext.get()
@@ -172,6 +176,7 @@ def _curve(
         parameters,
         seed,
         on_a_line=member == "residual_boosting",
+        constraints=constraints,
         threads=context.cpus() if context else 1,
     )
     yield pa.RecordBatch.from_pydict({"place": [place], "curve": [json.dumps(curve)]})

@@ -37,6 +37,10 @@ class _BoostedTreesConfig(Config):
 class GradientBoostingConfig(_BoostedTreesConfig):
     """Boosted trees of the log price."""
 
+    monotone: bool = Field(
+        default=True, description="At equal other features a price does not rise with age or mileage."
+    )
+
 
 @defaults_from_environment("residual_boosting")
 class ResidualBoostingConfig(_BoostedTreesConfig):

@@ -5,14 +5,17 @@ import pytest
 import xgboost
 from pyspark import InheritableThread
 from pyspark.ml.feature import VectorAssembler
+from pyspark.ml.linalg import Vectors
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
 from usedcars_assets.pipeline.boosted_folds import best_rounds, boost_folds, ridge
 from usedcars_assets.pipeline.errors import PipelineError
 from usedcars_assets.pipeline.evaluation import evaluate
+from usedcars_assets.pipeline.features import FEATURE_NAMES
 from usedcars_assets.pipeline.members import MEMBERS, support_vector
 from usedcars_assets.pipeline.members.training import MemberResult, train_member
+from usedcars_assets.pipeline.monotone import monotone_constraints
 from usedcars_assets.pipeline.smearing import smearing_estimates
 
 
@@ -218,3 +221,38 @@ def test_smearing_brings_the_mean_price_back_and_withstands_wrong_listings(spark
     assert evaluate(priced).rows == 20_000
     wrong = rows.limit(100).withColumn("log_price", sf.lit(18.0)).union(rows)
     assert smearing_estimates(wrong, {"p": sf.col("prediction")})["p"] == pytest.approx(factor, rel=0.02)
+
+
+def test_at_equal_other_features_the_boosted_price_does_not_rise_with_mileage_or_age(
+    training: Any, spark: SparkSession
+) -> None:
+    constraints = dict(zip(FEATURE_NAMES, monotone_constraints(training.train, "features"), strict=True))
+    signs = {name: sign for name, sign in constraints.items() if sign}
+    assert signs == {"age_years": -1, "log_miles": -1, "log_miles_per_year": -1, "model_year": 1}
+    cars = [row.features.toArray() for row in training.train.select("features").limit(50).collect()]
+    changed = []
+    for car in cars:
+        for name in signs:
+            place = FEATURE_NAMES.index(name)
+            for value in sorted({other[place] for other in cars}):
+                changed.append(np.concatenate((car[:place], [value], car[place + 1 :])))
+    table = spark.createDataFrame(
+        [(n, Vectors.dense(car)) for n, car in enumerate(changed)], ["n", "features"]
+    )
+
+    def against_the_trade(member: MemberResult) -> float:
+        """The largest step of log price in the wrong direction."""
+        rows = member.model.transform(table).orderBy("n").select("prediction_gradient_boosting").collect()
+        prices, start, worst = [row[0] for row in rows], 0, 0.0
+        for _ in cars:
+            for name, sign in signs.items():
+                values = len({other[FEATURE_NAMES.index(name)] for other in cars})
+                steps = sign * np.diff(prices[start : start + values])
+                worst, start = max(worst, -float(steps.min())), start + values
+        return worst
+
+    constrained = training.members["gradient_boosting"]
+    assert against_the_trade(constrained) < 1e-9
+    parameters = {**constrained.parameters, "monotone": False}
+    with train_member("gradient_boosting", training.train, training.test, parameters, seed=20) as free:
+        assert against_the_trade(free) > 0.001

@@ -17,6 +17,7 @@ from usedcars_assets.pipeline.tree_conversion import spark_trees
 DEFAULTS: Parameters = {
     "n_estimators": 200,
     "early_stopping": True,
+    "monotone": True,
     "max_depth": 6,
     "learning_rate": 0.1,
     "subsample": 0.8,

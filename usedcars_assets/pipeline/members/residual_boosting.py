@@ -36,4 +36,9 @@ def cross_validate(
     return gradient_boosting.as_cross_validation(boosted, model, prediction)
 
 
-MEMBER = Member("residual_boosting", "linear_features", gradient_boosting.DEFAULTS, cross_validate)
+# Of what a line leaves the trade knows nothing.
+DEFAULTS: Parameters = {
+    name: value for name, value in gradient_boosting.DEFAULTS.items() if name != "monotone"
+}
+
+MEMBER = Member("residual_boosting", "linear_features", DEFAULTS, cross_validate)
