@@ -198,7 +198,7 @@ class Supervisor:
         """Take over a changed configuration; answers the programs that it stopped because they changed."""
         added, changed, removed = self._proxy.supervisor.reloadConfig()[0]
         for name in removed + changed:
-            self._proxy.supervisor.stopProcessGroup(name)
+            self.stop(name)
             self._proxy.supervisor.removeProcessGroup(name)
         for name in added + changed:
             self._proxy.supervisor.addProcessGroup(name)

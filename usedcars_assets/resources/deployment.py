@@ -15,7 +15,7 @@ _STANDBY = "serving-standby"
 _DEAD = ("BACKOFF", "FATAL", "UNKNOWN")
 _MOST_ENDS = 2
 # Faults of Supervisor's XML-RPC interface: http://supervisord.org/api.html
-_BAD_NAME, _ALREADY_STARTED = 10, 60
+_BAD_NAME, _ALREADY_STARTED, _SUCCESS = 10, 60, 80
 
 
 class Deployment(Protocol):
@@ -79,7 +79,9 @@ class SupervisedServing:
         """Stops the programs and waits for their end; starts them and does not wait."""
         for info in self._programs():
             # As a group of one: while it waits for a single process, supervisord keeps a core busy.
-            self._call("stopProcessGroup", info["name"])
+            for end in self._call("stopProcessGroup", info["name"]):
+                if end["status"] != _SUCCESS:
+                    raise self._refused("stopProcessGroup", end["description"])
         self.start()
 
     def why_not(self, version: str) -> str | None:
@@ -106,6 +108,12 @@ class SupervisedServing:
             return f"{name} did not start (it ended by itself {ends} times: see {info['logfile']})"
         return None
 
+    def _refused(self, method: str, why: str) -> UnavailableError:
+        return UnavailableError(
+            f"Supervisor at {self._socket} refused {method} ({why}): "
+            "start the platform's serving, then materialise serving_rollout again."
+        )
+
     def _call(self, method: str, *arguments: object, accept: int | None = None) -> Any:
         try:
             return getattr(self._server.supervisor, method)(*arguments)
@@ -113,10 +121,7 @@ class SupervisedServing:
             if fault.faultCode == accept:
                 return None
             known = f"no program named {_SERVING}" if fault.faultCode == _BAD_NAME else fault.faultString
-            raise UnavailableError(
-                f"Supervisor at {self._socket} refused {method} ({known}): "
-                "start the platform's serving, then materialise serving_rollout again."
-            ) from fault
+            raise self._refused(method, known) from fault
         except (OSError, http.client.HTTPException) as error:
             raise UnavailableError(
                 f"There is no Supervisor at {self._socket} ({error}): start the platform with make up, or "
