@@ -53,7 +53,8 @@ helm: $(INSTALLED) ## a helm for the tests of the charts, built from its source 
 		&& GOBIN=$(CURDIR)/$(BIN) go install helm.sh/helm/v3/cmd/helm@v3.18.6; } \
 		|| echo "there is neither helm nor Go to build it with: the tests of the charts are skipped"
 
-test: browser helm lint types imports ## everything that must hold, against real services
+test: $(INSTALLED) ## everything that must hold, against real services
+	$(MAKE) --no-print-directory --jobs 3 --output-sync browser helm lint types imports
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 25 --ignore tests/cluster
 
 test-unit: $(INSTALLED) ## what needs no services

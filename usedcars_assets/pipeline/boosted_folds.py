@@ -7,6 +7,7 @@ where the edges of the bins are, and predicts them at once. docs/decisions/026 h
 """
 
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -159,6 +160,7 @@ def fold_curve(
 
     batches: of `rows_in_order`, all of them in this process. constraints: of `monotone_constraints`.
     """
+    _import_xgboost()
     task = _task(folds, parameters, seed, on_a_line, constraints, None)
     fitted = _Boosting.of(_Part.of(batches), task, threads).fitted(fold, task.rounds)
     return [unseen for _, unseen in fitted.curve]
@@ -207,6 +209,7 @@ def _collective(workers: int) -> Iterator[Mapping[str, Any] | None]:
 
 def _train(batches: Iterable[pa.RecordBatch], task: _Task) -> Iterator[pa.RecordBatch]:
     """One Python task: all models, over its part of the rows."""
+    _import_xgboost()
     from xgboost import collective
 
     context = TaskContext.get()
@@ -218,6 +221,19 @@ def _train(batches: Iterable[pa.RecordBatch], task: _Task) -> Iterator[pa.Record
         return
     with collective.CommunicatorContext(**task.collective, dmlc_task_id=str(context.partitionId())):
         yield from part.trained(task, context.cpus())
+
+
+def _import_xgboost() -> None:
+    """Without scikit-learn: it is there for MLflow, XGBoost would import it for wrappers that nobody uses
+    here, and each new Python task would take four seconds for that instead of one.
+    """
+    if "sklearn" in sys.modules:
+        return
+    sys.modules["sklearn"] = None  # type: ignore[assignment]
+    try:
+        import xgboost  # noqa: F401
+    finally:
+        del sys.modules["sklearn"]
 
 
 @dataclass(frozen=True)
