@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -406,7 +406,8 @@ def open_room(
     platform: Any, served_model: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., contextlib.AbstractContextManager[Room]]:
     """Makes a room in a folder, on the platform's broker if on no other; its processes are ended with it."""
-    places = count(50, 5)
+    # Away from the ports of any platform's services, of which those of another test process are 500 further.
+    places = cycle(range(50, 200, 5))
     models = tmp_path_factory.mktemp("models")
 
     @contextlib.contextmanager
@@ -420,7 +421,7 @@ def open_room(
                 "USEDCARS_LOG_FORMAT": "json",
             },
             folder,
-            platform.settings.port("serving") + next(places) % 200,
+            platform.settings.port("serving") + next(places),
             models,
         )
         room.create_topics()
