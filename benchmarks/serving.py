@@ -3,9 +3,9 @@
     python benchmarks/serving.py [--only serving ...] [--steady 500] [--seconds 60]
 
 Each is asked alone, over topics of its own, with raw listings of the platform's generator: at a steady rate,
-and then at higher and higher rates for as long as the 99th percentile stays below a second. A latency is
-the time from sending a request to having its answer. `mlflow models serve` is asked over HTTP, by as many
-clients as there are requests in flight.
+and then at higher and higher rates for as long as the 99th percentile stays below a second. A latency is the
+time from when a request was due, which a process of its own sends, to having its answer. `mlflow models
+serve` is asked over HTTP, by as many clients as there are requests in flight.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ from uuid import uuid4
 
 import psutil
 from asked_listings import asked_listings
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from rich.console import Console
 from rich.table import Table
@@ -41,10 +40,12 @@ PARTITIONS = 2
 RATES = (1_000, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000)
 HTTP_RATES = (5, 10, 20, 50, 100, 200)
 SECONDS_A_RATE = 15.0
-WARM_UP_SECONDS = 15.0
+# At three times the steady rate: the JVM compiles what has run some ten thousand times.
+WARM_UP_SECONDS = 30.0
 LONGEST_P99 = 1.0
 PATIENCE = 240.0
 PEERS = Path(__file__).parent / "peers"
+REQUEST_LOAD = str(Path(__file__).with_name("request_load.py"))
 HTTP_PORT = 18_099
 
 
@@ -69,7 +70,7 @@ Ask = Callable[[float, float], Measured]
 class Topics:
     """Asks over a requests topic and reads the answers."""
 
-    def __init__(self, brokers: str, listings: list[str]) -> None:
+    def __init__(self, brokers: str, listings: Path) -> None:
         self.brokers, self.listings = brokers, listings
         mark = uuid4().hex[:8]
         self.requests, self.predictions = f"bench-requests-{mark}", f"bench-predictions-{mark}"
@@ -92,40 +93,27 @@ class Topics:
         consumer.assign(
             [TopicPartition(p.topic, p.partition, e) for p, e in zip(partitions, ends, strict=True)]
         )
-        mark, total = uuid4().hex[:8].encode(), int(rate * seconds)
-        sent: list[float] = []
-        sender = threading.Thread(target=self._send, args=(mark.decode(), rate, total, sent))
-        sender.start()
+        mark, total = uuid4().hex[:8], int(rate * seconds)
         latencies: list[float] = []
-        deadline = time.perf_counter() + seconds + 20
-        while len(latencies) < total and time.perf_counter() < deadline:
-            # Not consume(2_000, 0.02), which waits that long for so many.
-            if (first := consumer.poll(0.02)) is None:
-                continue
-            records = [first, *consumer.consume(2_000, 0)]
-            at = time.perf_counter()
-            for record in records:
-                asker, _, number = (record.key() or b"").partition(b"-")
-                if asker == mark:
-                    latencies.append(at - sent[int(number)])
-        sender.join()
-        consumer.close()
+        deadline = time.monotonic() + seconds + 20
+        what = (self.brokers, self.requests, PARTITIONS, self.listings, mark, rate, total)
+        sender = subprocess.Popen([sys.executable, REQUEST_LOAD, *map(str, what)])
+        try:
+            while len(latencies) < total and time.monotonic() < deadline:
+                # Not consume(2_000, 0.02), which waits that long for so many.
+                if (first := consumer.poll(0.02)) is None:
+                    continue
+                records = [first, *consumer.consume(2_000, 0)]
+                at = time.monotonic_ns()
+                for record in records:
+                    asker, _, due = (record.key() or b"").partition(b"-")
+                    if asker == mark.encode():
+                        latencies.append((at - int(due)) / 1e9)
+        finally:
+            sender.kill()  # it has ended, or is far behind
+            sender.wait()
+            consumer.close()
         return Measured(rate, total, sorted(latencies))
-
-    def _send(self, mark: str, rate: float, total: int, sent: list[float]) -> None:
-        producer = Producer({"bootstrap.servers": self.brokers, "linger.ms": 0 if rate <= 2_000 else 2})
-        began = time.perf_counter()
-        while len(sent) < total:
-            due = int((time.perf_counter() - began) * rate) + 1 - len(sent)
-            for _ in range(min(due, total - len(sent))):
-                number = len(sent)
-                listing = self.listings[number % len(self.listings)]
-                message = f'{{"type":"price_request","request_id":"{mark}-{number}","listing":{listing}}}'
-                sent.append(time.perf_counter())
-                producer.produce(self.requests, message, partition=number % PARTITIONS)
-            producer.poll(0)
-            time.sleep(0.0005)
-        producer.flush()
 
 
 def over_http(listings: list[str]) -> Ask:
@@ -187,7 +175,7 @@ def measure(
     name: str, ask: Ask, process: psutil.Process, steady: float, seconds: float, rates: tuple[int, ...]
 ) -> list[str]:
     """A row of the table."""
-    ask(steady, WARM_UP_SECONDS)
+    ask(3 * steady, WARM_UP_SECONDS)
     at_rest = ask(steady, seconds)
     held = memory(process)
     best: Measured | None = None
@@ -245,11 +233,13 @@ def main() -> None:
         for _ in generate_listings(raw, 20_000, seed=9):
             pass
         listings = asked_listings(raw, 2_000)
+        asked = folder / "asked.json"
+        asked.write_text(json.dumps(listings))
         print(f"listings of {sum(map(len, listings)) / len(listings):.0f} characters on average")
         ports = count(18_081)
         for peer in given.only:
             log = folder / "peer.log"
-            topics = Topics(settings.kafka_bootstrap_servers, listings)
+            topics = Topics(settings.kafka_bootstrap_servers, asked)
             port = next(ports)
             own = environment | {
                 "USEDCARS_REQUESTS_TOPIC": topics.requests,

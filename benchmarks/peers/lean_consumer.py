@@ -2,7 +2,7 @@
 
     python benchmarks/peers/lean_consumer.py RAW_LISTINGS.csv
 
-It has as many trees of the same depth as the gradient boosting of the platform, on the features that a few
+It has as many trees of the same size as the gradient boosting of the platform, on the features that a few
 lines of Python take from a listing; no stack, no checks, no rejections, and after a kill -9 what it had not
 committed is answered twice.
 """
@@ -55,7 +55,8 @@ def train(path: Path) -> xgboost.Booster:
         rows = [row for row in islice(csv.DictReader(file), TRAINED_ON) if number(row["price"]) > 0]
     data = np.array([features(row) for row in rows], dtype=np.float32)
     prices = np.log([number(row["price"]) for row in rows])
-    parameters = {"max_depth": DEFAULTS["max_depth"], "learning_rate": DEFAULTS["learning_rate"]}
+    shape = ("max_leaves", "max_depth", "learning_rate")
+    parameters = {**{name: DEFAULTS[name] for name in shape}, "grow_policy": "lossguide"}
     booster = xgboost.train(parameters, xgboost.DMatrix(data, prices), int(DEFAULTS["n_estimators"]))
     booster.set_param({"nthread": 2})
     return booster

@@ -27,8 +27,8 @@ from usedcars_assets.pipeline.thinned_rows import thinned
 if TYPE_CHECKING:
     import optuna
 
-# No deeper than the default, and no more trees: both make serving slower (docs/decisions/025).
-_DEPTHS = (3, 6)
+# No more leaves than by default, and no more trees: both make serving slower (docs/decisions/030).
+_LEAVES = (8, 64)
 _FRACTIONS: Mapping[str, tuple[float, float]] = {"subsample": (0.5, 1.0), "colsample_bytree": (0.3, 1.0)}
 _SCALES: Mapping[str, tuple[float, float]] = {
     "learning_rate": (0.04, 0.3),
@@ -126,7 +126,7 @@ def _space() -> "dict[str, optuna.distributions.BaseDistribution]":
     from optuna.distributions import FloatDistribution, IntDistribution
 
     return {
-        "max_depth": IntDistribution(*_DEPTHS),
+        "max_leaves": IntDistribution(*_LEAVES, log=True),
         **{name: FloatDistribution(*ends) for name, ends in _FRACTIONS.items()},
         **{name: FloatDistribution(*ends, log=True) for name, ends in _SCALES.items()},
     }

@@ -15,15 +15,16 @@ class _BoostedTreesConfig(Config):
     """XGBoost; each tree makes serving slower, so choose by error and scoring speed together."""
 
     n_estimators: int = Field(
-        default=200, ge=1, le=5000, description="Number of trees; the most with early stopping."
+        default=80, ge=1, le=5000, description="Number of trees; the most with early stopping."
     )
     early_stopping: bool = Field(
         default=True, description="Fewer trees where more do no good to the rows of the folds not seen."
     )
-    max_depth: int = Field(default=6, ge=1, le=16, description="Depth of a tree.")
-    learning_rate: float = Field(default=0.1, gt=0, le=1, description="Weight of each further tree.")
-    subsample: float = Field(default=0.8, gt=0, le=1, description="Part of the rows that a tree sees.")
-    colsample_bytree: float = Field(default=0.7, gt=0, le=1, description="Part of the features a tree sees.")
+    max_leaves: int = Field(default=64, ge=2, le=4096, description="Leaves of a tree, the best split first.")
+    max_depth: int = Field(default=12, ge=1, le=16, description="Depth of a tree.")
+    learning_rate: float = Field(default=0.18, gt=0, le=1, description="Weight of each further tree.")
+    subsample: float = Field(default=0.9, gt=0, le=1, description="Part of the rows that a tree sees.")
+    colsample_bytree: float = Field(default=0.5, gt=0, le=1, description="Part of the features a tree sees.")
     min_child_weight: float = Field(default=3.0, ge=0, description="Least weight of the rows in a leaf.")
     reg_lambda: float = Field(default=2.0, ge=0, description="L2 penalty on leaf values.")
     max_bin: int = Field(default=256, ge=2, le=1024, description="Bins of a feature.")

@@ -52,16 +52,17 @@ def thresholds(booster: xgboost.Booster) -> npt.NDArray[np.float32]:
 @given(
     seed=st.integers(0, 2**32 - 1),
     depth=st.integers(1, 8),
+    grow_policy=st.sampled_from(["depthwise", "lossguide"]),
     digits=st.integers(0, 6),
     scale=st.sampled_from([1e-6, 1.0, 1e6]),
 )
 def test_spark_trees_predict_what_xgboost_does_even_at_the_thresholds(
-    spark: SparkSession, seed: int, depth: int, digits: int, scale: float
+    spark: SparkSession, seed: int, depth: int, grow_policy: str, digits: int, scale: float
 ) -> None:
     chance = np.random.default_rng(seed)
     rows = np.round(chance.normal(size=(600, 4)), digits) * scale
     target = 3 + rows[:, 0] / scale + np.sin(rows[:, 1] / scale * 3) + chance.normal(0, 0.1, 600)
-    parameters = {"max_depth": depth, "eta": 0.3, "tree_method": "hist", "nthread": 1}
+    parameters = {"max_depth": depth, "grow_policy": grow_policy, "eta": 0.3, "nthread": 1}
     booster = xgboost.train(parameters, xgboost.DMatrix(rows, target), 15)
     at = thresholds(booster)
     before = np.nextafter(at, np.float32(-np.inf))

@@ -15,13 +15,14 @@ from usedcars_assets.pipeline.members.member import CrossValidation, Member, Par
 from usedcars_assets.pipeline.tree_conversion import spark_trees
 
 DEFAULTS: Parameters = {
-    "n_estimators": 200,
+    "n_estimators": 80,
     "early_stopping": True,
     "monotone": True,
-    "max_depth": 6,
-    "learning_rate": 0.1,
-    "subsample": 0.8,
-    "colsample_bytree": 0.7,
+    "max_leaves": 64,
+    "max_depth": 12,
+    "learning_rate": 0.18,
+    "subsample": 0.9,
+    "colsample_bytree": 0.5,
     "min_child_weight": 3.0,
     "reg_lambda": 2.0,
     "max_bin": 256,
