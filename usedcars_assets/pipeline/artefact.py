@@ -20,7 +20,8 @@ def assemble_artefact(
     In: STRING column `listing`, a JSON object with the raw column names. Out: all columns of the input, price
     DOUBLE (USD, null when rejected), price_low and price_high DOUBLE (USD, around 90 % of the true prices,
     null when rejected), rejection STRING (null, or the code of the first rule broken), rejection_field STRING
-    (the raw field at fault), and the intermediate columns.
+    (the raw field at fault), prediction DOUBLE (the price again: the only column that `mlflow.pyfunc` and
+    `mlflow models serve` give), and the intermediate columns.
     """
     names = stack.served_members
     kept_inside = (f"{stack.bounds.sql(f'prediction_{name}')} AS bounded_{name}" for name in names)
@@ -30,10 +31,8 @@ def assemble_artefact(
     )
     priced = f"exp({LOG_PRICE_PREDICTION}) * {stack.smearing!r}D"
     low, high = stack.intervals.sql(LOG_PRICE_PREDICTION, priced)
-    in_usd = (
-        f"CASE WHEN rejection IS NULL THEN {value} END AS {name}"
-        for name, value in (("price", priced), ("price_low", low), ("price_high", high))
-    )
+    values = {"price": priced, "price_low": low, "price_high": high, "prediction": priced}
+    in_usd = (f"CASE WHEN rejection IS NULL THEN {value} END AS {name}" for name, value in values.items())
     to_usd = SQLTransformer(statement=f"SELECT *, {', '.join(in_usd)} FROM __THIS__")  # noqa: S608
     return PipelineModel(
         [

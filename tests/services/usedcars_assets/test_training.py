@@ -219,6 +219,8 @@ def test_the_registered_version_is_a_spark_pipeline_that_prices_its_own_example(
     (row,) = mlflow.spark.load_model(uri).transform(spark.createDataFrame(example)).collect()
     assert row.rejection is None
     assert 1_000 < row.price < 100_000
+    # What `mlflow models serve` does.
+    assert mlflow.pyfunc.load_model(uri).predict(example) == [pytest.approx(row.price)]
 
 
 def test_what_was_learnt_is_recorded_for_the_sensor_with_what_the_window_left_out(
