@@ -54,7 +54,7 @@ helm: $(INSTALLED) ## a helm for the tests of the charts, built from its source 
 		|| echo "there is neither helm nor Go to build it with: the tests of the charts are skipped"
 
 test: $(INSTALLED) ## everything that must hold, against real services
-	$(MAKE) --no-print-directory --jobs 3 --output-sync browser helm lint types imports
+	$(MAKE) --no-print-directory --jobs 3 $(if $(filter output-sync,$(.FEATURES)),--output-sync) browser helm lint types imports
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 25 --ignore tests/cluster
 
 test-unit: $(INSTALLED) ## what needs no services

@@ -2,7 +2,7 @@
 
 The defaults repeat those of the pipeline, which this module does not import: loading the code location must
 not load Spark and XGBoost. A test holds the two together. An operator changes them for all trainings by
-variables such as USEDCARS_GRADIENT_BOOSTING_MAX_DEPTH.
+variables such as USEDCARS_GRADIENT_BOOSTING_MAX_LEAVES.
 """
 
 from dagster import Config

@@ -39,7 +39,7 @@ from usedcars_assets.training.plots import (
 if TYPE_CHECKING:
     from usedcars_assets.pipeline.members.training import MemberResult
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 DEFAULT_MEMBERS = ("gradient_boosting", "residual_boosting", "support_vector", "elastic_net")
 MEMBER_NAMES = (*DEFAULT_MEMBERS, "random_forest")
 BY_XGBOOST = ("gradient_boosting", "residual_boosting")
@@ -117,7 +117,9 @@ def parameters_of(config: Config, lake: Lake, name: str) -> dict[str, Any]:
     if not parameters.pop("tuned", False):
         return parameters
     found = tuned_members(lake).get(name)
-    defaults, tuned = MEMBERS[name].defaults, found.parameters if found else {}
+    defaults = MEMBERS[name].defaults
+    # A search by an earlier code was for other trees: its rate and depth are no good for these.
+    tuned = found.parameters if found and set(found.parameters) == set(defaults) else {}
     return {
         parameter: tuned.get(parameter, value) if value == defaults.get(parameter) else value
         for parameter, value in parameters.items()

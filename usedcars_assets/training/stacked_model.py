@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from usedcars_assets.pipeline.stacking import StackResult
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 
 
 @defaults_from_environment("quality")

@@ -39,7 +39,7 @@ def test_others_are_tried_and_those_that_look_bad_are_given_up_before_the_last_f
 ) -> None:
     assert sorted(trial.number for trial in trials) == list(range(TRIALS))
     assert len({tuple(trial.parameters.values()) for trial in trials}) == TRIALS
-    kept = {"n_estimators", "early_stopping", "max_bin", "num_workers"}
+    kept = {"n_estimators", "max_depth", "early_stopping", "max_bin", "num_workers"}
     for trial in trials:
         assert {trial.parameters[name] == trials[0].parameters[name] for name in kept} == {True}
         assert (len(trial.fold_errors) < FOLDS) == trial.pruned

@@ -1,3 +1,6 @@
+import json
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -83,6 +86,27 @@ def test_boosting_has_no_more_trees_than_do_the_rows_not_seen_good(training: Any
         for row in found.collect():
             trees = best_rounds([curve for fold, curve in enumerate(curves) if fold != row.fold])
             assert row.rmse == pytest.approx(curves[row.fold][trees - 1], rel=0.02)
+
+
+def test_trees_grow_best_first_deeper_on_one_side_until_they_have_their_leaves(training: Any) -> None:
+    parameters = {**MEMBERS["gradient_boosting"].defaults, "n_estimators": 4, "max_leaves": 6}
+    boosted = boost_folds(training.train, "features", (0, 1, 2), parameters, seed=20)
+    trees = json.loads(boosted.booster)["learner"]["gradient_booster"]["model"]["trees"]
+    assert [tree["left_children"].count(-1) for tree in trees] == [6] * 4
+
+    def depth(tree: dict[str, Any], node: int = 0) -> int:
+        left, right = tree["left_children"][node], tree["right_children"][node]
+        return 0 if left == -1 else 1 + max(depth(tree, left), depth(tree, right))
+
+    assert max(depth(tree) for tree in trees) > 3, "level by level, three hold six leaves"
+
+
+def test_a_boosting_task_does_not_pay_for_scikit_learn() -> None:
+    code = (
+        "import sys; from usedcars_assets.pipeline import boosted_folds; boosted_folds._import_xgboost();"
+        "assert 'xgboost' in sys.modules and 'sklearn' not in sys.modules; import sklearn.base"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_best_number_of_trees_is_that_of_all_folds_together() -> None:
