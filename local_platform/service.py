@@ -53,11 +53,14 @@ def http_ready(url: str) -> str | None:
     return None if answer.ok else f"{url} answers {answer.status_code}"
 
 
-def java_command(java: str, heap_mb: int, class_path: str, main: str, *arguments: str) -> tuple[str, ...]:
+def java_command(
+    java: str, heap_mb: int, class_path: str, main: str, *arguments: str, options: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     """A JVM with a bounded heap that ends itself, and leaves a trace, when that is too small."""
     return (
         java,
         f"-Xmx{heap_mb}m",
+        *options,
         "-XX:+ExitOnOutOfMemoryError",
         "-Djava.net.preferIPv4Stack=true",
         "-cp",
