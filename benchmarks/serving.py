@@ -94,6 +94,7 @@ class Topics:
             [TopicPartition(p.topic, p.partition, e) for p, e in zip(partitions, ends, strict=True)]
         )
         mark, total = uuid4().hex[:8], int(rate * seconds)
+        own = mark.encode()
         latencies: list[float] = []
         answered, deadline = 0, time.monotonic() + seconds + 20
         # What comes later is too late, but must not queue before the next requests.
@@ -108,13 +109,13 @@ class Topics:
                 if (first := consumer.poll(0.02)) is None:
                     continue
                 records = [first, *consumer.consume(2_000, 0)]
-                at = time.monotonic_ns()
+                at, in_time = time.monotonic_ns(), time.monotonic() < deadline
                 for record in records:
                     asker, _, due = (record.key() or b"").partition(b"-")
-                    if asker != mark.encode():
+                    if asker != own:
                         continue
                     answered += 1
-                    if time.monotonic() < deadline:
+                    if in_time:
                         latencies.append((at - int(due)) / 1e9)
         finally:
             sender.kill()  # it has ended, or is far behind

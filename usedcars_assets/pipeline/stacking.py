@@ -48,7 +48,7 @@ class StackResult:
     out_of_fold_metrics: of predictions whose weights were estimated on the same rows (a few numbers from all
         training rows); cv_mean, cv_deviation: of the same over the folds; train_metrics: of what the members,
         trained on all rows, say of these; test_metrics: of rows that nothing was estimated on.
-    test_predictions: listing_id, price, prediction, price_low, price_high (USD).
+    test_predictions: listing_id, price, prediction, price_low, price_high, best_member_prediction (USD).
     best_member: the member with the least out-of-fold error; improvement: by how much of its test RMSE the
         stack is better, as a fraction, negative when it is worse.
     """
@@ -137,6 +137,7 @@ def train_stack(
                 "price",
                 log_prices[_STACK].alias(LOG_PRICE_PREDICTION),
                 prices[_STACK].alias("prediction"),
+                prices[best_member].alias("best_member_prediction"),
             ),
             intervals,
         ),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from usedcars_assets.pipeline.stacking import StackResult
 
-CODE_VERSION = "4"
+CODE_VERSION = "5"
 
 
 @defaults_from_environment("quality")
@@ -31,7 +31,9 @@ class QualityConfig(Config):
 
     least_r2: float = Field(default=0.5, le=1, description="R² on the test rows.")
     worse_than_best_member: float = Field(
-        default=0.02, ge=0, description="By how much its test RMSE may exceed that of its best member."
+        default=0.02,
+        ge=0,
+        description="By how much its errors may exceed those of its best member, beyond chance.",
     )
     worse_than_serving: float = Field(
         default=0.25, ge=0, description="By how much its RMSE may exceed that of the version in service."

@@ -1,11 +1,12 @@
-"""What the check of the features sees, and what it lets pass."""
+"""What the checks of features and models see, and what they let pass."""
 
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import SQLTransformer
 from pyspark.sql import SparkSession
 
 from usedcars_assets.features.checks import listings_that_name_a_price, rows_moved_by_price
-from usedcars_assets.training.checks import compare
+from usedcars_assets.pipeline.paired_comparison import is_worse
+from usedcars_assets.training.checks import CONFIDENCE, FEWEST_ROWS, beside_best_member, compare
 
 
 def features_of(sql: str) -> PipelineModel:
@@ -38,3 +39,20 @@ def test_each_row_that_the_artefact_prices_otherwise_than_its_steps_is_counted(s
     rows, different, largest = compare(scored, steps)
     assert (rows, different) == (3, 2)
     assert 0.0099 < largest < 0.0101
+
+
+def test_a_stack_is_worse_than_its_best_member_when_its_rows_say_so_and_not_when_chance_does(
+    spark: SparkSession,
+) -> None:
+    def refused(factor: float, by_chance: float) -> bool:
+        """Errors of the member of 1 to 20 %; the stack's are so many times them, and sway from row to row."""
+        table = [
+            (20_000.0, 20_000 * (1 + error * (factor + by_chance * (-1) ** n)), 20_000 * (1 + error))
+            for n, error in enumerate(0.01 + 0.001 * (n * 37 % 190) for n in range(250))
+        ]
+        steps = spark.createDataFrame(table, "price DOUBLE, prediction DOUBLE, best_member_prediction DOUBLE")
+        return is_worse(beside_best_member(steps, 0.02), CONFIDENCE, looks=1, least_pairs=FEWEST_ROWS)
+
+    assert refused(1.2, by_chance=0.5)
+    assert not refused(1.04, by_chance=0.5), "4 % more, of errors that sway by half"
+    assert not refused(0.9, by_chance=0.5)
