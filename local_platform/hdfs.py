@@ -17,7 +17,7 @@ from local_platform.settings import HOST, PlatformSettings
 # The jars carry no web pages; the servers want the folders nevertheless. WebHDFS needs no page.
 WEB_FOLDERS = ("hdfs", "datanode", "static", "logs")
 LAKE_FOLDERS = ("/usedcars", "/usedcars/incoming")
-# The second compiler takes half of the work of the start, and HDFS mostly waits for the disk.
+# Half of the CPU of a start went to the JVM's two compilers (async-profiler); here one does.
 _QUICK_START = ("-XX:TieredStopAtLevel=1",)
 
 _LOG4J = """log4j.rootLogger=INFO,stderr

@@ -59,7 +59,7 @@ def model_checks(
 ) -> Iterator[AssetCheckResult]:
     """All checks of the stacked model."""
     from usedcars_assets.pipeline.artefact import score_listings
-    from usedcars_assets.pipeline.paired_comparison import chance_of_no_excess, is_worse
+    from usedcars_assets.pipeline.paired_comparison import chance_of_no_excess
     from usedcars_assets.pipeline.queries_at_once import queries_at_once
     from usedcars_assets.pipeline.tables import read_table
 
@@ -84,8 +84,7 @@ def model_checks(
     )
     gates, rmse = stacked.gates, stacked.test["rmse"]
     yield AssetCheckResult(
-        passed=stacked.test["r2"] >= gates["least_r2"]
-        and not is_worse(beside_best, CONFIDENCE, looks=1, least_pairs=FEWEST_ROWS),
+        passed=stacked.test["r2"] >= gates["least_r2"] and not worse_beyond_chance(beside_best),
         check_name="model_quality",
         asset_key=STACK,
         metadata={
@@ -148,3 +147,10 @@ def beside_best_member(steps: "DataFrame", margin: float) -> "PairedErrors":
         ),
         margin,
     )
+
+
+def worse_beyond_chance(found: "PairedErrors") -> bool:
+    """Whether the errors are so much larger that the stack is refused for them."""
+    from usedcars_assets.pipeline.paired_comparison import is_worse
+
+    return is_worse(found, CONFIDENCE, looks=1, least_pairs=FEWEST_ROWS)

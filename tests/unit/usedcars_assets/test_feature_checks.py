@@ -5,8 +5,7 @@ from pyspark.ml.feature import SQLTransformer
 from pyspark.sql import SparkSession
 
 from usedcars_assets.features.checks import listings_that_name_a_price, rows_moved_by_price
-from usedcars_assets.pipeline.paired_comparison import is_worse
-from usedcars_assets.training.checks import CONFIDENCE, FEWEST_ROWS, beside_best_member, compare
+from usedcars_assets.training.checks import beside_best_member, compare, worse_beyond_chance
 
 
 def features_of(sql: str) -> PipelineModel:
@@ -51,7 +50,7 @@ def test_a_stack_is_worse_than_its_best_member_when_its_rows_say_so_and_not_when
             for n, error in enumerate(0.01 + 0.001 * (n * 37 % 190) for n in range(250))
         ]
         steps = spark.createDataFrame(table, "price DOUBLE, prediction DOUBLE, best_member_prediction DOUBLE")
-        return is_worse(beside_best_member(steps, 0.02), CONFIDENCE, looks=1, least_pairs=FEWEST_ROWS)
+        return worse_beyond_chance(beside_best_member(steps, 0.02))
 
     assert refused(1.2, by_chance=0.5)
     assert not refused(1.04, by_chance=0.5), "4 % more, of errors that sway by half"
