@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,6 +38,9 @@ PLATFORM_VARIABLES = {f"USEDCARS_{name.upper()}" for name in PlatformSettings.mo
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m")
 os.environ.update(with_class_archive(class_archive(JARS, find_java())))
 BASIC_SERVICES = ("datanode", "kafka", "mlflow")
+# What is free now is taken in a moment by another test process: no two ports of a platform, nor of what tests
+# start beside serving, may lie apart by a multiple of it.
+PORTS_APART = 600
 # Folders of tests by what they share that is dear to make, the longest first.
 SHARED_PARTS = {
     "tests/services/streaming_app": "a platform for the streaming application",
@@ -106,15 +110,17 @@ class Platform:
 
 def free_port_offset() -> int:
     """An offset at which every port of the platform is free."""
-    fields = [name for name in PlatformSettings.model_fields if name.endswith("_port")]
+    names = [name.removesuffix("_port") for name in PlatformSettings.model_fields if name.endswith("_port")]
+    defaults = [PlatformSettings(port_offset=0).port(name) for name in names]
+    assert all((one - other) % PORTS_APART for one, other in combinations(defaults, 2))
     # Processes of one session keep apart; two sessions that begin at once look in different places.
     process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     # Below the ports that the kernel gives to outgoing connections, any of which may be taken in a moment.
-    offsets = range(10_000 + 500 * process, 22_500, 500 * processes)
+    offsets = range(10_000 + PORTS_APART * process, 22_500, PORTS_APART * processes)
     for offset in random.sample(offsets, k=len(offsets)):
         settings = PlatformSettings(port_offset=offset)
-        if all(port_is_free(settings.port(name.removesuffix("_port"))) for name in fields):
+        if all(port_is_free(settings.port(name)) for name in names):
             return offset
     raise RuntimeError("no range of free ports was found for the test platform: close what holds so many")
 

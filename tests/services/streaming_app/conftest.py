@@ -406,7 +406,7 @@ def open_room(
     platform: Any, served_model: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., contextlib.AbstractContextManager[Room]]:
     """Makes a room in a folder, on the platform's broker if on no other; its processes are ended with it."""
-    # Away from the ports of any platform's services, of which those of another test process are 500 further.
+    # Away from the ports of any platform's services (see PORTS_APART).
     places = cycle(range(50, 200, 5))
     models = tmp_path_factory.mktemp("models")
 
