@@ -1,15 +1,13 @@
 """Dagster's webserver and daemon, and the one server of the project's code that both ask."""
 
 import json
-import socket
 import sys
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 import requests
 
-from local_platform.service import PROBE_TIMEOUT_SECONDS, Service, ask, http_ready
+from local_platform.service import PROBE_TIMEOUT_SECONDS, Service, ask, http_ready, listens
 from local_platform.settings import HOST, PlatformSettings
 
 _CODE_LOCATION = "usedcars"
@@ -79,7 +77,7 @@ def dagster_services(
         starts_at_once=True,  # loading the code takes a while, and asks nobody
         environment=environment,
         prepare=prepare,
-        ready=partial(_listens, settings.code_socket),
+        ready=partial(listens, settings.code_socket),
     )
     webserver = Service(
         name="dagster-webserver",
@@ -117,17 +115,6 @@ def graphql(
     if "errors" in document:
         raise requests.RequestException(f"Dagster does not understand the question: {document['errors']}")
     return document["data"]  # type: ignore[return-value]
-
-
-def _listens(path: Path) -> str | None:
-    """Whether somebody accepts connections on a Unix socket."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.settimeout(PROBE_TIMEOUT_SECONDS)
-            probe.connect(str(path))
-        except OSError as error:
-            return f"nobody listens on {path} yet ({type(error).__name__})"
-    return None
 
 
 def _code_ready(settings: PlatformSettings) -> str | None:

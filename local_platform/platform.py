@@ -20,6 +20,7 @@ from local_platform.ports import holder_of, is_free
 from local_platform.processes import MARKER, locked, memory_of, processes_of, stop_processes
 from local_platform.service import Service, setting_of_port
 from local_platform.settings import HOST, PlatformSettings
+from local_platform.spark_jvm import spark_jvm_service
 from local_platform.streaming import streaming_services
 from local_platform.supervisor import RUNNING_STATES, Supervisor, configuration_file, write_configuration
 
@@ -53,6 +54,7 @@ def all_services(settings: PlatformSettings, java: str) -> tuple[Service, ...]:
         *hdfs_services(settings, java),
         kafka_service(settings, java),
         mlflow_service(settings),
+        spark_jvm_service(settings, with_spark),
         *dagster_services(settings, with_spark),
         *streaming_services(settings, with_spark),
     )
@@ -150,8 +152,8 @@ def _take_down(settings: PlatformSettings, report: Report) -> None:
         supervisor.shut_down()
         stop_processes(daemon, timeout_seconds=5)
     _stop_leftovers(settings, report)
-    settings.supervisor_socket.unlink(missing_ok=True)
-    settings.code_socket.unlink(missing_ok=True)
+    for path in (settings.supervisor_socket, settings.code_socket, settings.spark_jvm_socket):
+        path.unlink(missing_ok=True)
 
 
 def statuses(settings: PlatformSettings) -> list[ServiceStatus]:

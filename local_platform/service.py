@@ -1,7 +1,9 @@
 """What the embedded platform knows of a service: how it is started and when it is ready."""
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -51,6 +53,17 @@ def http_ready(url: str) -> str | None:
     except requests.RequestException as error:
         return f"{url} does not answer ({type(error).__name__})"
     return None if answer.ok else f"{url} answers {answer.status_code}"
+
+
+def listens(path: Path) -> str | None:
+    """Whether somebody accepts connections on a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.settimeout(PROBE_TIMEOUT_SECONDS)
+            probe.connect(str(path))
+        except OSError as error:
+            return f"nobody listens on {path} yet ({type(error).__name__})"
+    return None
 
 
 def java_command(

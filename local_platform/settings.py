@@ -185,6 +185,11 @@ class PlatformSettings(BaseSettings):
         """Where Dagster's code server listens: not on a port, because who reaches it may run code."""
         return self.supervisor_socket.with_name("code.sock")
 
+    @property
+    def spark_jvm_socket(self) -> Path:
+        """Where the trainings' JVM is lent: no port either, for the same reason."""
+        return self.supervisor_socket.with_name("spark.sock")
+
     def service_environment(self) -> dict[str, str]:
         """What the started processes read: addresses, names, sizes."""
         lake = f"hdfs://{self.address('namenode')}/usedcars"
@@ -212,6 +217,7 @@ class PlatformSettings(BaseSettings):
             "USEDCARS_COMPARISON_SPARK_DRIVER_MEMORY": f"{self.comparison_memory_mb}m",
             "USEDCARS_SERVING_SPARK_DRIVER_MEMORY": f"{self.serving_memory_mb}m",
             "USEDCARS_LIVE_METRICS_SPARK_DRIVER_MEMORY": f"{self.live_metrics_memory_mb}m",
+            "USEDCARS_SPARK_JVM_SOCKET": str(self.spark_jvm_socket),
             "USEDCARS_SPARK_JARS": str(self.jars_folder / "spark-kafka"),
             "USEDCARS_SERVING_PORT": str(self.port("serving")),
             "USEDCARS_SERVING_URLS": ",".join(self.serving_urls),

@@ -31,6 +31,13 @@ class Settings(BaseSettings):
     spark_executor_instances: int = Field(0, ge=0, description="Executors on a cluster; 0: its default.")
     spark_executor_memory: str = Field("", description="Memory of an executor; empty: the cluster's default.")
     spark_executor_cores: int = Field(0, ge=0, description="Cores of an executor; 0: the cluster's default.")
+    spark_jvm_socket: str = Field(
+        "",
+        description="Unix socket of the process that keeps a JVM between runs; empty: each starts its own.",
+    )
+    spark_jvm_idle_seconds: float = Field(
+        1800, ge=0, description="How long that JVM, with its memory, is kept for a next run."
+    )
     comparison_spark_master: str = Field(
         "local[2]", description="Spark master that compares two versions on live requests."
     )

@@ -34,6 +34,7 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
             executor_cores=values.spark_executor_cores,
             hdfs_user=values.hdfs_user,
             lake_uri=values.lake_uri,
+            jvm_keeper=values.spark_jvm_socket,
         ),
         # Small, beside a training: it prices some thousand listings.
         "kafka_spark": SharedSpark(

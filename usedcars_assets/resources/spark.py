@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -20,6 +20,7 @@ from dagster_pyspark.resources import spark_session_from_config
 from pydantic import Field, PrivateAttr
 
 from usedcars_assets.failures import UnavailableError
+from usedcars_assets.resources.jvm_loan import JvmLoan
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -40,6 +41,7 @@ class SharedSpark(LazyPySparkResource):
     """One session a run, started by the first asset that needs it and stopped when the run ends.
 
     One whose JVM is gone, killed for its memory for instance, is replaced, so that a step's retry helps.
+    Where there is a keeper of a JVM (`jvm_keeper`), the session runs in that one, which may be warm.
     A field that is empty or 0 is left to Spark. `spark_config` comes last and wins.
     """
 
@@ -51,9 +53,11 @@ class SharedSpark(LazyPySparkResource):
     shuffle_partitions: int = Field(default=4, description="Upper bound of tasks after a shuffle.")
     hdfs_user: str = Field(default="usedcars", description="User name sent to HDFS.")
     lake_uri: str = Field(default="", description="A file system that executors on a cluster share.")
+    jvm_keeper: str = Field(default="", description="Socket of who keeps a JVM between runs; empty: no one.")
     spark_config: dict[str, Any] = Field(default={}, description="More Spark settings, by their full names.")
 
     _own: bool = PrivateAttr(default=False)
+    _loan: JvmLoan | None = PrivateAttr(default=None)
     _models: dict[str, "PipelineModel"] = PrivateAttr(default_factory=dict)
     _events: "TemporaryDirectory[str] | None" = PrivateAttr(default=None)
     _lock: Any = PrivateAttr(default_factory=Lock)
@@ -88,28 +92,47 @@ class SharedSpark(LazyPySparkResource):
             if self._spark_session is not None:
                 if _lives(self._spark_session):
                     return
-                _forget(self._spark_session)
-                self._models.clear()
+                self._lose_session()
             _name_the_program()
             os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
             os.environ["HADOOP_USER_NAME"] = self.hdfs_user
             self._own = SparkContext._active_spark_context is None
             self._events = self._events or TemporaryDirectory(prefix="usedcars-events-")
-            configuration = _event_log(self._events.name) | self.configuration()
-            self._spark_session = spark_session_from_config(configuration)  # type: ignore[no-untyped-call]
+            configuration = self.configuration()
+            if self.jvm_keeper and SparkContext._gateway is None:
+                self._loan = JvmLoan.of(self.jvm_keeper, configuration, self.hdfs_user)
+            try:
+                with self._loan.gateway() if self._loan else nullcontext():
+                    self._spark_session = spark_session_from_config(  # type: ignore[no-untyped-call]
+                        _event_log(self._events.name) | configuration
+                    )
+            except BaseException:
+                self._lose_session()
+                raise
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:
         """Stops the session, unless it was there before."""
         if self._own and self._spark_session is not None:
             if _lives(self._spark_session):
                 self._spark_session.stop()
+                if self._loan is not None:
+                    self._loan.give_back()
+                    self._loan = None
             else:
-                _forget(self._spark_session)
+                self._lose_session()
         self._spark_session = None
         self._models.clear()
         if self._events is not None:
             self._events.cleanup()
             self._events = None
+
+    def _lose_session(self) -> None:
+        """Its JVM is gone, or has never had one."""
+        _forget(self._spark_session)
+        self._models.clear()
+        if self._loan is not None:
+            self._loan.drop()
+            self._loan = None
 
     def events(self) -> Iterator[str]:
         """What the run's own sessions have logged so far, an event a line."""
@@ -177,17 +200,19 @@ def _lives(session: "SparkSession") -> bool:
         return False
 
 
-def _forget(session: "SparkSession") -> None:
+def _forget(session: "SparkSession | None") -> None:
     """Clears what pyspark keeps of a JVM that is gone, which it would ask again."""
     from pyspark import SparkContext
+    from pyspark.sql import SparkSession
 
     with suppress(Exception):  # the JVM is no more
-        session.sparkContext.stop()
+        if session is not None:
+            session.sparkContext.stop()
     if SparkContext._gateway is not None:
         with suppress(Exception):
             SparkContext._gateway.shutdown()
     SparkContext._gateway = SparkContext._jvm = SparkContext._active_spark_context = None
-    type(session)._instantiatedSession = None
+    SparkSession._instantiatedSession = None
 
 
 def _name_the_program() -> None:
