@@ -255,6 +255,8 @@ def test_the_next_good_batch_trains_and_takes_over_while_prices_are_answered_onc
     assert run.status == "SUCCESS", world.dagster.failure_sentences(run.id)
     assert each_is_answered_once(answers, len(answers))
     assert {answer["model_version"] for answer in answers} == {"1", "2"}
+    jvms = (world.settings.logs_folder / "spark-jvm.log").read_text().count("jvm_started")
+    assert jvms == 1, "it had the JVM of the first training"
     later = [m for each in world.runs_in_mlflow() for m in each["data"].get("metrics", ())]
     (rows,) = [m["value"] for m in later if m["key"] == "later_batches_rows"]
     assert 1_000 < rows <= ROWS / BATCHES, "version 1 was asked for the prices of the batch that it never saw"
