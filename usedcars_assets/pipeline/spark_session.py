@@ -20,6 +20,9 @@ def spark_settings(
         "spark.sql.codegen.hugeMethodLimit": "8000",
         # Spark keeps 100 pieces of compiled code by default; a training has more, and comes back to them.
         "spark.sql.codegen.cache.maxEntries": "2000",
+        # Its default, said: else for each value of an array, as where it looks for NaN in the features, Spark
+        # asks the environment whether this is one of its own tests.
+        "spark.sql.types.framework.enabled": "false",
         "spark.sql.shuffle.partitions": str(shuffle_partitions),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.session.timeZone": "UTC",
