@@ -20,11 +20,12 @@ from dagster_pyspark.resources import spark_session_from_config
 from pydantic import Field, PrivateAttr
 
 from usedcars_assets.failures import UnavailableError
-from usedcars_assets.resources.jvm_loan import JvmLoan
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
     from pyspark.sql import SparkSession
+
+    from usedcars_assets.resources.jvm_loan import JvmLoan
 
 
 # A training's JVM lives for minutes, and half of what it does is to compile itself. Ten times Java's own
@@ -57,7 +58,7 @@ class SharedSpark(LazyPySparkResource):
     spark_config: dict[str, Any] = Field(default={}, description="More Spark settings, by their full names.")
 
     _own: bool = PrivateAttr(default=False)
-    _loan: JvmLoan | None = PrivateAttr(default=None)
+    _loan: "JvmLoan | None" = PrivateAttr(default=None)
     _models: dict[str, "PipelineModel"] = PrivateAttr(default_factory=dict)
     _events: "TemporaryDirectory[str] | None" = PrivateAttr(default=None)
     _lock: Any = PrivateAttr(default_factory=Lock)
@@ -100,6 +101,8 @@ class SharedSpark(LazyPySparkResource):
             self._events = self._events or TemporaryDirectory(prefix="usedcars-events-")
             configuration = self.configuration()
             if self.jvm_keeper and SparkContext._gateway is None:
+                from usedcars_assets.resources.jvm_loan import JvmLoan
+
                 self._loan = JvmLoan.of(self.jvm_keeper, configuration, self.hdfs_user)
             try:
                 with self._loan.gateway() if self._loan else nullcontext():
@@ -107,7 +110,8 @@ class SharedSpark(LazyPySparkResource):
                         _event_log(self._events.name) | configuration
                     )
             except BaseException:
-                self._lose_session()
+                if self._loan is not None:  # else what is there may be another's
+                    self._lose_session()
                 raise
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:
@@ -127,7 +131,7 @@ class SharedSpark(LazyPySparkResource):
             self._events = None
 
     def _lose_session(self) -> None:
-        """Its JVM is gone, or has never had one."""
+        """Its JVM is gone, or is to go."""
         _forget(self._spark_session)
         self._models.clear()
         if self._loan is not None:

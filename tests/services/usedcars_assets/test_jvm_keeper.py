@@ -116,7 +116,7 @@ def test_a_run_beside_another_starts_its_own_jvm(keeper: Keeper) -> None:
     assert own.ppid() == other.pid
     end(other)
     end(one)
-    assert lent.is_running()
+    assert keeper.complete_run() == lent
 
 
 def test_a_run_with_other_settings_gets_a_jvm_that_was_started_with_them(keeper: Keeper) -> None:
@@ -129,5 +129,5 @@ def test_a_run_with_other_settings_gets_a_jvm_that_was_started_with_them(keeper:
 
 def test_a_jvm_that_nobody_asks_for_ends_after_a_while(keeper: Keeper) -> None:
     jvm = keeper.complete_run("640m")
-    assert jvm.is_running()
+    assert not psutil.wait_procs([jvm], timeout=IDLE_SECONDS / 4)[0]
     assert not psutil.wait_procs([jvm], timeout=IDLE_SECONDS + PATIENCE)[1]
