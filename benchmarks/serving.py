@@ -17,7 +17,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -142,7 +142,10 @@ def over_http(listings: list[str]) -> Ask:
                 due = began + number / rate
                 time.sleep(max(0.0, due - time.perf_counter()))
                 pending.append(clients.submit(price, number, due))
-            return Measured(rate, total, sorted(done.result() for done in pending))
+            in_time, late = wait(pending, began + seconds + 20 - time.perf_counter())
+            for answer in late:  # those in flight are awaited, and not counted
+                answer.cancel()
+            return Measured(rate, total, sorted(answer.result() for answer in in_time))
 
     return ask
 

@@ -2,7 +2,10 @@
 
 Java's class data sharing, with a dynamic archive (https://openjdk.org/jeps/350): one process loads what one
 with Spark usually does and leaves the parsed classes behind at its end, others map that file. A JVM whose
-class path differs, or that finds no archive, goes on without.
+class path begins otherwise, or that finds no archive, goes on without.
+
+So that all begin alike, whatever folder of settings comes next, and in which order Java reads a folder of
+jars, the first on the class path is a jar whose manifest names all others.
 """
 
 import hashlib
@@ -10,13 +13,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from zipfile import ZipFile, ZipInfo
 
-from local_platform.jars import spark_jars
+from local_platform.jars import locked_jars, spark_jars
 from local_platform.processes import locked
 
-# What the platform's Spark processes have in common. It ends once the JVM has written its archive.
+# What the platform's Spark processes have in common; all classes of the Kafka connector by their names, as
+# there is no broker. It ends once the JVM has written its archive.
 _WORK = """
 import sys, tempfile
+from zipfile import ZipFile
+from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import SQLTransformer, VectorAssembler
@@ -51,6 +59,15 @@ with tempfile.TemporaryDirectory() as folder:
         .format("noop").option("checkpointLocation", folder + "/state").trigger(availableNow=True).start()
     )
     query.awaitTermination()
+load = spark._jvm.java.lang.Class.forName
+loader = spark._jvm.java.lang.Thread.currentThread().getContextClassLoader()
+for jar in sys.argv[2:]:
+    for name in ZipFile(jar).namelist():
+        if name.endswith(".class") and "-" not in name:
+            try:
+                load(name.removesuffix(".class").replace("/", "."), False, loader)
+            except Py4JJavaError:  # it wants a library that is not there
+                pass
 gateway = SparkContext._gateway
 spark.stop()
 gateway.proc.stdin.close()
@@ -58,14 +75,27 @@ sys.exit(gateway.proc.wait())
 """
 
 
+# Stands in for Java where Spark's scripts start it, and gives it another class path.
+_JAVA = """#!/bin/bash
+arguments=("$@")
+if [[ " $* " != *" org.apache.spark.launcher.Main "* ]]; then
+  for ((n = 0; n < $#; n++)); do
+    if [ "${{arguments[n]}}" = -cp ]; then arguments[n + 1]='{class_path}'; break; fi
+  done
+fi
+exec '{java}' "${{arguments[@]}}"
+"""
+
+
 def class_archive(jars_folder: Path, java: str) -> Path:
     """Where the archive for this Java and the installed Spark lies, or would lie."""
     release = Path(java).resolve().parent.parent / "release"
-    described = [java, release.read_text() if release.is_file() else ""]
+    described = [java, release.read_text() if release.is_file() else "", str(_class_path_jar(jars_folder))]
+    described += [_WORK, *(jar.sha256 for jar in locked_jars("spark-kafka"))]
     # Java checks size and time of each jar: an archive of others is of no use.
     for jar in spark_jars():
         stored = jar.stat()
-        described.append(f"{jar.name} {stored.st_size} {stored.st_mtime_ns}")
+        described.append(f"{jar} {stored.st_size} {stored.st_mtime_ns}")
     digest = hashlib.sha256("\n".join(described).encode()).hexdigest()[:16]
     return jars_folder / "spark-classes" / f"{digest}.jsa"
 
@@ -73,30 +103,56 @@ def class_archive(jars_folder: Path, java: str) -> Path:
 def make_class_archive(jars_folder: Path, java: str) -> bool:
     """Make the archive unless there is one; whether it was made. Calls at the same time wait for each other.
 
-    That it can't be made (an old kernel, no room) is no failure: the processes start without it.
+    The jars of Spark's Kafka connector are there by now, and get the one that names all beside them. That the
+    archive can't be made (an old kernel, no room) is no failure: the processes start without it.
     """
-    archive = class_archive(jars_folder, java)
+    archive, first = class_archive(jars_folder, java), _class_path_jar(jars_folder)
     with locked(archive.parent / ".lock"):
-        if archive.is_file():
+        if archive.is_file() and first.is_file():
             return False
         for former in archive.parent.glob("*.jsa*"):
             former.unlink()
+        connector = [first.with_name(jar.file_name) for jar in locked_jars("spark-kafka")]
+        _write_class_path(first, [*connector, *spark_jars()])
         attempt = archive.with_suffix(".jsa.part")
-        environment = {**os.environ, "JAVA_HOME": str(Path(java).resolve().parent.parent)}
-        environment.pop("JDK_JAVA_OPTIONS", None)
-        made = subprocess.run(
-            [sys.executable, "-c", _WORK, f"-XX:ArchiveClassesAtExit={attempt}"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        with TemporaryDirectory(prefix="usedcars-java-") as java_home:
+            stand_in = Path(java_home, "bin", "java")
+            stand_in.parent.mkdir()
+            stand_in.write_text(_JAVA.format(class_path=first, java=Path(java).resolve()))
+            stand_in.chmod(0o755)
+            # A machine that can't find itself by its name can make it all the same.
+            environment = {**os.environ, "JAVA_HOME": java_home, "SPARK_LOCAL_IP": "127.0.0.1"}
+            environment.pop("JDK_JAVA_OPTIONS", None)
+            made = subprocess.run(
+                [sys.executable, "-c", _WORK, f"-XX:ArchiveClassesAtExit={attempt}", *map(str, connector)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         if made.returncode or not attempt.is_file():
             (archive.parent / "spark-classes.log").write_text(made.stdout + made.stderr)
             return False
         attempt.replace(archive)
         return True
+
+
+def _class_path_jar(jars_folder: Path) -> Path:
+    """By its name the first of the folder whose jars a Spark process has on its class path."""
+    return jars_folder.absolute() / "spark-kafka" / "class-path.jar"
+
+
+def _write_class_path(jar: Path, others: list[Path]) -> None:
+    """A jar that holds nothing but the names of others, seen from where it lies."""
+    names = " ".join(os.path.relpath(other, jar.parent) for other in others)
+    line = f"Class-Path: {names}"
+    # A line has 72 bytes, with its break; what goes on in the next begins with a blank.
+    lines = [line[:70], *(f" {line[start : start + 69]}" for start in range(70, len(line), 69))]
+    manifest = "\r\n".join(("Manifest-Version: 1.0", *lines, "", ""))
+    with ZipFile(attempt := jar.with_suffix(".part"), "w") as content:
+        content.writestr(ZipInfo("META-INF/MANIFEST.MF"), manifest)
+    attempt.replace(jar)
 
 
 def with_class_archive(archive: Path) -> dict[str, str]:

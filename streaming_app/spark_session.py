@@ -38,9 +38,12 @@ def start_spark(
         builder = builder.config("spark.driver.host", "127.0.0.1").config(
             "spark.driver.bindAddress", "127.0.0.1"
         )
+    else:
+        builder = builder.config("spark.jars", ",".join(found))  # for the executors
     return (
         builder.master(master)
-        .config("spark.jars", ",".join(found))
+        # On the class path of the JVM's start, where an archive of classes can have them.
+        .config("spark.driver.extraClassPath", ":".join(found))
         .config("spark.driver.memory", driver_memory)
         .config(
             "spark.driver.extraJavaOptions",

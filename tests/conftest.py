@@ -177,7 +177,9 @@ def spark() -> Iterator[SparkSession]:
         .config("spark.driver.extraJavaOptions", "-XX:+UseParallelGC")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.jars", ",".join(map(str, sorted((JARS / "spark-kafka").glob("*.jar")))))
+        .config(
+            "spark.driver.extraClassPath", ":".join(map(str, sorted((JARS / "spark-kafka").glob("*.jar"))))
+        )
         .config("spark.ui.enabled", "false")
         .config("spark.hadoop.dfs.client.use.datanode.hostname", "true")
         .config(map=spark_settings(shuffle_partitions=2))

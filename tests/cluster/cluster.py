@@ -5,10 +5,11 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.dagster_api import FINISHED, DagsterGraphQL, Run
@@ -19,6 +20,15 @@ CLIENT = Path(__file__).with_name("client.yaml")
 # What hand-made volumes are for, where the cluster makes none by itself, in GiB.
 VOLUMES = (1, 1, 1, 2, 5, 5, 5, 5)
 _SIMULATION = ("python", "-m", "simulation.cli")
+# As in the other tests: of a JVM that lives for minutes the second compiler takes half.
+_ONE_COMPILER = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"}
+TEST_VALUES: dict[str, dict[str, Any]] = {
+    "platform": {
+        "environment": _ONE_COMPILER,
+        "spark": {"config": {f"spark.executorEnv.{name}": value for name, value in _ONE_COMPILER.items()}},
+    },
+    "streaming": {"environment": _ONE_COMPILER},
+}
 
 
 @dataclass
@@ -111,11 +121,13 @@ class Cluster:
         former = status.get("replicas", 0) - status.get("updatedReplicas", 0)
         return int(status.get("readyReplicas", 0)) if not former else 0
 
-    def install(self, values: Path | None = None) -> None:
-        """Install, or bring up to date, with values of one's own on top."""
-        environment = {**os.environ, "NAMESPACE": self.namespace, "SMALL": "1"}
-        chosen = {"VALUES": str(values)} if values else {}
-        subprocess.run([str(VALUES / "install")], env=environment | chosen, check=True)
+    def install(self, values: Mapping[str, dict[str, Any]] | None = None) -> None:
+        """Install, or bring up to date, with values of some releases on top."""
+        with TemporaryDirectory() as folder:
+            for release, given in (TEST_VALUES | dict(values or {})).items():
+                Path(folder, f"{release}.yaml").write_text(json.dumps(given))
+            environment = {**os.environ, "NAMESPACE": self.namespace, "SMALL": "1", "VALUES": folder}
+            subprocess.run([str(VALUES / "install")], env=environment, check=True)
 
     def uninstall(self) -> None:
         environment = {**os.environ, "NAMESPACE": self.namespace}

@@ -7,7 +7,6 @@ node.
 The tests of this file are one story and run in order.
 """
 
-import json
 import os
 import socket
 import time
@@ -193,15 +192,11 @@ def test_a_broken_version_is_refused_with_its_reason_and_the_one_in_service_answ
     assert f"can't load version {version}" in sentences
 
 
-def test_an_upgrade_with_other_values_restarts_the_servers_and_keeps_their_data(
-    cluster: Cluster, tmp_path: Path
-) -> None:
+def test_an_upgrade_with_other_values_restarts_the_servers_and_keeps_their_data(cluster: Cluster) -> None:
     before = cluster.python(KEPT)
     runs = {run.id for run in cluster.dagster.runs()}
-    for release, values in OTHER_VALUES.items():
-        (tmp_path / f"{release}.yaml").write_text(json.dumps(values))
     pods = {pod["metadata"]["uid"] for pod in cluster.objects("pods", SERVERS)}
-    under_requests(cluster, "helm upgrade of all releases", lambda: cluster.install(tmp_path))
+    under_requests(cluster, "helm upgrade of all releases", lambda: cluster.install(OTHER_VALUES))
     assert not pods & {pod["metadata"]["uid"] for pod in cluster.objects("pods", SERVERS)}
     assert cluster.python(KEPT) == before
     wait_until(lambda: {run.id for run in cluster.dagster.runs()} >= runs, 60, "Dagster's runs")

@@ -23,6 +23,10 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
         timeout_seconds=values.hdfs_timeout_seconds,
     )
     connector = sorted(str(jar.absolute()) for jar in values.spark_jars.glob("*.jar"))
+    # Of all drivers, also of those that ask no Kafka: an archive of classes fits one class path only.
+    class_path = {"spark.driver.extraClassPath": ":".join(connector)} if connector else {}
+    of_executors = {"spark.jars": ",".join(connector)} if connector else {}
+    local = values.comparison_spark_master.startswith("local")
     return {
         "lake": lake,
         "io_manager": ReferenceIOManager(lake=lake),
@@ -35,6 +39,7 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
             hdfs_user=values.hdfs_user,
             lake_uri=values.lake_uri,
             jvm_keeper=values.spark_jvm_socket,
+            spark_config=class_path,
         ),
         # Small, beside a training: it prices some thousand listings.
         "kafka_spark": SharedSpark(
@@ -42,7 +47,7 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
             driver_memory=values.comparison_spark_driver_memory,
             hdfs_user=values.hdfs_user,
             lake_uri=values.lake_uri,
-            spark_config={"spark.jars": ",".join(connector)} if connector else {},
+            spark_config=class_path if local else class_path | of_executors,
         ),
         "mlflow": MlflowTracking(
             tracking_uri=values.mlflow_tracking_uri,
