@@ -36,7 +36,9 @@ class QualityConfig(Config):
         description="By how much its errors may exceed those of its best member, beyond chance.",
     )
     worse_than_serving: float = Field(
-        default=0.25, ge=0, description="By how much its RMSE may exceed that of the version in service."
+        default=0.25,
+        ge=0,
+        description="By how much its errors may exceed those of the version in service, beyond chance.",
     )
 
 

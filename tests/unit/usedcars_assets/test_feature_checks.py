@@ -6,6 +6,7 @@ from pyspark.sql import SparkSession
 
 from usedcars_assets.features.checks import listings_that_name_a_price, rows_moved_by_price
 from usedcars_assets.training.checks import beside_best_member, compare, worse_beyond_chance
+from usedcars_assets.training.version_in_service import beside_new_model
 
 
 def features_of(sql: str) -> PipelineModel:
@@ -55,3 +56,20 @@ def test_a_stack_is_worse_than_its_best_member_when_its_rows_say_so_and_not_when
     assert refused(1.2, by_chance=0.5)
     assert not refused(1.04, by_chance=0.5), "4 % more, of errors that sway by half"
     assert not refused(0.9, by_chance=0.5)
+
+
+def test_a_model_is_worse_than_the_version_in_service_when_the_rows_that_both_price_say_so(
+    spark: SparkSession,
+) -> None:
+    def refused(error: float, rows: int) -> bool:
+        """The version in service is off by 10 %; it has no price of every tenth row."""
+        steps = spark.range(rows).selectExpr("id AS listing_id", f"20000 * (1 + {error}) AS prediction")
+        priced = spark.range(rows).where("id % 10 > 0")
+        priced = priced.selectExpr("id AS listing_id", "20000D AS price", "22000D AS prediction")
+        found = beside_new_model(priced, steps, 0.25)
+        assert found.pairs == rows - rows // 10
+        return worse_beyond_chance(found)
+
+    assert refused(error=0.15, rows=200)
+    assert not refused(error=0.12, rows=200), "a fifth more is within the margin"
+    assert not refused(error=0.15, rows=30), "27 rows decide nothing"
