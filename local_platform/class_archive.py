@@ -5,7 +5,7 @@ with Spark usually does and leaves the parsed classes behind at its end, others 
 class path begins otherwise, or that finds no archive, goes on without.
 
 So that all begin alike, whatever folder of settings comes next, and in which order Java reads a folder of
-jars, the first on the class path is a jar whose manifest names all others.
+jars, the first on the class path is a jar beside the archive whose manifest names all others.
 """
 
 import hashlib
@@ -90,57 +90,64 @@ exec '{java}' "${{arguments[@]}}"
 def class_archive(jars_folder: Path, java: str) -> Path:
     """Where the archive for this Java and the installed Spark lies, or would lie."""
     release = Path(java).resolve().parent.parent / "release"
-    described = [java, release.read_text() if release.is_file() else "", str(_class_path_jar(jars_folder))]
-    described += [_WORK, *(jar.sha256 for jar in locked_jars("spark-kafka"))]
+    described = [java, release.read_text() if release.is_file() else "", str(jars_folder.absolute()), _WORK]
+    described += [jar.sha256 for jar in locked_jars("spark-kafka")]
     # Java checks size and time of each jar: an archive of others is of no use.
     for jar in spark_jars():
         stored = jar.stat()
         described.append(f"{jar} {stored.st_size} {stored.st_mtime_ns}")
     digest = hashlib.sha256("\n".join(described).encode()).hexdigest()[:16]
-    return jars_folder / "spark-classes" / f"{digest}.jsa"
+    return jars_folder.absolute() / "spark-classes" / f"{digest}.jsa"
 
 
 def make_class_archive(jars_folder: Path, java: str) -> bool:
     """Make the archive unless there is one; whether it was made. Calls at the same time wait for each other.
 
-    The jars of Spark's Kafka connector are there by now, and get the one that names all beside them. That the
-    archive can't be made (an old kernel, no room) is no failure: the processes start without it.
+    That it can't be made (an old kernel, no room) is no failure: the processes start without it.
     """
-    archive, first = class_archive(jars_folder, java), _class_path_jar(jars_folder)
+    archive = class_archive(jars_folder, java)
     with locked(archive.parent / ".lock"):
-        if archive.is_file() and first.is_file():
+        if archive.is_file():
             return False
-        for former in archive.parent.glob("*.jsa*"):
+        for former in archive.parent.glob("*.js*"):
             former.unlink()
-        connector = [first.with_name(jar.file_name) for jar in locked_jars("spark-kafka")]
-        _write_class_path(first, [*connector, *spark_jars()])
-        attempt = archive.with_suffix(".jsa.part")
-        with TemporaryDirectory(prefix="usedcars-java-") as java_home:
-            stand_in = Path(java_home, "bin", "java")
-            stand_in.parent.mkdir()
-            stand_in.write_text(_JAVA.format(class_path=first, java=Path(java).resolve()))
-            stand_in.chmod(0o755)
-            # A machine that can't find itself by its name can make it all the same.
-            environment = {**os.environ, "JAVA_HOME": java_home, "SPARK_LOCAL_IP": "127.0.0.1"}
-            environment.pop("JDK_JAVA_OPTIONS", None)
-            made = subprocess.run(
-                [sys.executable, "-c", _WORK, f"-XX:ArchiveClassesAtExit={attempt}", *map(str, connector)],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        if made.returncode or not attempt.is_file():
-            (archive.parent / "spark-classes.log").write_text(made.stdout + made.stderr)
-            return False
-        attempt.replace(archive)
-        return True
+        if (failed := write_class_archive(archive, jars_folder, java)) is not None:
+            (archive.parent / "spark-classes.log").write_text(failed)
+        return failed is None
 
 
-def _class_path_jar(jars_folder: Path) -> Path:
-    """By its name the first of the folder whose jars a Spark process has on its class path."""
-    return jars_folder.absolute() / "spark-kafka" / "class-path.jar"
+def write_class_archive(archive: Path, jars_folder: Path, java: str) -> str | None:
+    """Write an archive, and the jar beside it that begins the class path; what was said when it failed.
+
+    Spark's Kafka connector lies in the folder of jars.
+    """
+    connector = [jars_folder / "spark-kafka" / jar.file_name for jar in locked_jars("spark-kafka")]
+    _write_class_path(first := _class_path(archive), [*connector, *spark_jars()])
+    attempt = archive.with_suffix(".jsa.part")
+    with TemporaryDirectory(prefix="usedcars-java-") as java_home:
+        stand_in = Path(java_home, "bin", "java")
+        stand_in.parent.mkdir()
+        stand_in.write_text(_JAVA.format(class_path=first, java=Path(java).resolve()))
+        stand_in.chmod(0o755)
+        # A machine that can't find itself by its name can make it all the same.
+        environment = {**os.environ, "JAVA_HOME": java_home, "SPARK_LOCAL_IP": "127.0.0.1"}
+        environment.pop("JDK_JAVA_OPTIONS", None)
+        made = subprocess.run(
+            [sys.executable, "-c", _WORK, f"-XX:ArchiveClassesAtExit={attempt}", *map(str, connector)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if made.returncode or not attempt.is_file():
+        return made.stdout + made.stderr
+    attempt.replace(archive)
+    return None
+
+
+def _class_path(archive: Path) -> Path:
+    return archive.with_suffix(".jar")
 
 
 def _write_class_path(jar: Path, others: list[Path]) -> None:
@@ -150,15 +157,21 @@ def _write_class_path(jar: Path, others: list[Path]) -> None:
     # A line has 72 bytes, with its break; what goes on in the next begins with a blank.
     lines = [line[:70], *(f" {line[start : start + 69]}" for start in range(70, len(line), 69))]
     manifest = "\r\n".join(("Manifest-Version: 1.0", *lines, "", ""))
-    with ZipFile(attempt := jar.with_suffix(".part"), "w") as content:
+    jar.parent.mkdir(parents=True, exist_ok=True)
+    with ZipFile(jar, "w") as content:
         content.writestr(ZipInfo("META-INF/MANIFEST.MF"), manifest)
-    attempt.replace(jar)
 
 
 def with_class_archive(archive: Path) -> dict[str, str]:
-    """What a process that starts Spark finds in its environment, beside the options that are there."""
+    """What a process that starts Spark finds in its environment, beside the options that are there.
+
+    USEDCARS_SPARK_CLASS_PATH is what it puts first on the class path of its JVM.
+    """
     given = os.environ.get("JDK_JAVA_OPTIONS", "")
     if "-XX:SharedArchiveFile" in given:
         return {"JDK_JAVA_OPTIONS": given}
     silent = "-Xlog:cds=off -Xlog:cds+dynamic=off"  # of a JVM that can't use it, on its standard output
-    return {"JDK_JAVA_OPTIONS": f"{given} -XX:SharedArchiveFile={archive} {silent}".strip()}
+    return {
+        "JDK_JAVA_OPTIONS": f"{given} -XX:SharedArchiveFile={archive} {silent}".strip(),
+        "USEDCARS_SPARK_CLASS_PATH": str(_class_path(archive)),
+    }

@@ -46,7 +46,7 @@ if __name__ == "__main__":
         "micro-batches",
         settings.serving_spark_master,
         settings.serving_spark_driver_memory,
-        settings.spark_jars,
+        settings,
     )
     with tempfile.TemporaryDirectory() as folder:
         answer(spark, settings, Path(folder))

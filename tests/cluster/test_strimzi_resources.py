@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests.cluster.cluster import VALUES
+from tests.cluster.cluster import VALUES, wait_until
 from tests.unit.charts.rendering import official_chart
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
@@ -31,8 +31,9 @@ def definitions() -> Iterator[None]:
     made = kubectl("create", *files)  # not apply, whose note of what it was would be too long
     try:
         assert made.returncode == 0, made.stderr
-        ready = kubectl("wait", "--for=condition=Established", "--timeout=60s", *files)
-        assert ready.returncode == 0, ready.stderr
+        # A wait for what has no status yet fails at once.
+        established = ("wait", "--for=condition=Established", "--timeout=30s", *files)
+        wait_until(lambda: kubectl(*established).returncode == 0, 60, "the definitions")
         yield
     finally:
         kubectl("delete", "--ignore-not-found", *files)

@@ -23,9 +23,7 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
         timeout_seconds=values.hdfs_timeout_seconds,
     )
     connector = sorted(str(jar.absolute()) for jar in values.spark_jars.glob("*.jar"))
-    # Of all drivers, also of those that ask no Kafka: an archive of classes fits one class path only.
-    class_path = {"spark.driver.extraClassPath": ":".join(connector)} if connector else {}
-    of_executors = {"spark.jars": ",".join(connector)} if connector else {}
+    first = [values.spark_class_path] if values.spark_class_path else []
     local = values.comparison_spark_master.startswith("local")
     return {
         "lake": lake,
@@ -39,7 +37,7 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
             hdfs_user=values.hdfs_user,
             lake_uri=values.lake_uri,
             jvm_keeper=values.spark_jvm_socket,
-            spark_config=class_path,
+            spark_config=_class_path(first),
         ),
         # Small, beside a training: it prices some thousand listings.
         "kafka_spark": SharedSpark(
@@ -47,7 +45,8 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
             driver_memory=values.comparison_spark_driver_memory,
             hdfs_user=values.hdfs_user,
             lake_uri=values.lake_uri,
-            spark_config=class_path if local else class_path | of_executors,
+            spark_config=_class_path([*first, *connector])
+            | ({"spark.jars": ",".join(connector)} if connector and not local else {}),
         ),
         "mlflow": MlflowTracking(
             tracking_uri=values.mlflow_tracking_uri,
@@ -80,3 +79,8 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
             promotions=values.promotions_topic,
         ),
     }
+
+
+def _class_path(jars: list[str]) -> dict[str, str]:
+    """Jars on a driver's class path from its JVM's start on, where an archive of classes can have them."""
+    return {"spark.driver.extraClassPath": ":".join(jars)} if jars else {}
