@@ -170,8 +170,8 @@ def with_class_archive(archive: Path) -> dict[str, str]:
     given = os.environ.get("JDK_JAVA_OPTIONS", "")
     if "-XX:SharedArchiveFile" in given:
         return {"JDK_JAVA_OPTIONS": given}
-    # Where it was made for: elsewhere, as some Javas have it by default, each process would change all of its pages,
-    # and so have them for itself.
+    # Where it was made for: elsewhere, as some Javas have it by default, each process would change all of its
+    # pages, and so have them for itself.
     in_place = "-XX:+UnlockDiagnosticVMOptions -XX:ArchiveRelocationMode=0"
     silent = "-Xlog:cds=off -Xlog:cds+dynamic=off"  # of a JVM that can't use it, on its standard output
     return {
