@@ -27,8 +27,8 @@ from usedcars_assets.settings import settings
 
 RETURNED = b"returned\n"
 
-# What past runs leave behind in a JVM must not add up for ever.
-_MOST_LOANS = 20
+MOST_LOANS = 20
+"""What past runs leave behind in a JVM must not add up for ever."""
 _LONGEST_LINE = 1_000_000
 _A_MOMENT_SECONDS = 5.0
 _END_SECONDS = 10.0
@@ -91,7 +91,7 @@ class JvmKeeper(socketserver.ThreadingUnixStreamServer):
         self._jvm.loans += 1
         if not returned:
             self.end_jvm("its run ended without giving it back")
-        elif self._jvm.loans >= _MOST_LOANS:
+        elif self._jvm.loans >= MOST_LOANS:
             self.end_jvm("it has served many runs")
 
     def end_jvm(self, why: str) -> None:

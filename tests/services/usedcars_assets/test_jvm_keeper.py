@@ -1,7 +1,9 @@
 """A JVM that outlives the runs that borrow it, one after the other."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ import psutil
 import pytest
 
 from local_platform.service import listens
+from usedcars_assets.resources.jvm_keeper import MOST_LOANS, RETURNED
 
 pytestmark = pytest.mark.services
 
@@ -35,13 +38,13 @@ PATIENCE = 60.0
 class Keeper:
     """The keeper's process, and runs that ask it."""
 
-    def __init__(self, socket: Path) -> None:
-        self.socket = socket
+    def __init__(self, path: Path) -> None:
+        self.socket = path
         self.process = subprocess.Popen(
             [sys.executable, "-m", "usedcars_assets.resources.jvm_keeper"],
             env={
                 **os.environ,
-                "USEDCARS_SPARK_JVM_SOCKET": str(socket),
+                "USEDCARS_SPARK_JVM_SOCKET": str(path),
                 "USEDCARS_SPARK_JVM_IDLE_SECONDS": str(IDLE_SECONDS),
             },
         )
@@ -125,6 +128,22 @@ def test_a_run_with_other_settings_gets_a_jvm_that_was_started_with_them(keeper:
     assert keeper.is_parent_of(other)
     assert "-Xmx640m" in other.cmdline()
     assert not psutil.wait_procs([before], timeout=PATIENCE)[1]
+
+
+def test_a_jvm_that_has_served_many_runs_is_followed_by_another(keeper: Keeper) -> None:
+    def port_of_a_loan() -> int:
+        """Of a run that returns it at once."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(keeper.socket))
+            wanted = {"configuration": {"spark.driver.memory": "576m"}, "user": "usedcars"}
+            connection.sendall(json.dumps(wanted).encode() + b"\n")
+            port = json.loads(connection.makefile().readline())["port"]
+            connection.sendall(RETURNED)
+            return int(port)
+
+    *ports, other = [port_of_a_loan() for _ in range(MOST_LOANS + 1)]
+    assert len(set(ports)) == 1
+    assert other not in ports
 
 
 def test_a_jvm_that_nobody_asks_for_ends_after_a_while(keeper: Keeper) -> None:
