@@ -109,7 +109,7 @@ def make_class_archive(jars_folder: Path, java: str) -> bool:
     with locked(archive.parent / ".lock"):
         if archive.is_file():
             return False
-        for former in archive.parent.glob("*.js*"):
+        for former in archive.parent.glob("*.j*"):
             former.unlink()
         if (failed := write_class_archive(archive, jars_folder, java)) is not None:
             (archive.parent / "spark-classes.log").write_text(failed)
