@@ -10,6 +10,7 @@ jars, the first on the class path is a jar beside the archive whose manifest nam
 
 import hashlib
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -131,7 +132,8 @@ def write_class_archive(archive: Path, jars_folder: Path, java: str) -> str | No
         stand_in.chmod(0o755)
         # A machine that can't find itself by its name can make it all the same.
         environment = {**os.environ, "JAVA_HOME": java_home, "SPARK_LOCAL_IP": "127.0.0.1"}
-        environment.pop("JDK_JAVA_OPTIONS", None)
+        for options in ("JDK_JAVA_OPTIONS", "PYSPARK_SUBMIT_ARGS"):
+            environment.pop(options, None)
         made = subprocess.run(
             [sys.executable, "-c", _WORK, f"-XX:ArchiveClassesAtExit={attempt}", *map(str, connector)],
             env=environment,
@@ -165,7 +167,7 @@ def _write_class_path(jar: Path, others: list[Path]) -> None:
 def with_class_archive(archive: Path) -> dict[str, str]:
     """What a process that starts Spark finds in its environment, beside the options that are there.
 
-    USEDCARS_SPARK_CLASS_PATH is what it puts first on the class path of its JVM.
+    It then has no `spark.driver.extraClassPath` of its own: what it wants beside, it names in `spark.jars`.
     """
     given = os.environ.get("JDK_JAVA_OPTIONS", "")
     if "-XX:SharedArchiveFile" in given:
@@ -174,7 +176,8 @@ def with_class_archive(archive: Path) -> dict[str, str]:
     # pages, and so have them for itself.
     in_place = "-XX:+UnlockDiagnosticVMOptions -XX:ArchiveRelocationMode=0"
     silent = "-Xlog:cds=off -Xlog:cds+dynamic=off"  # of a JVM that can't use it, on its standard output
+    first = f"--driver-class-path {shlex.quote(str(_class_path(archive)))}"
     return {
         "JDK_JAVA_OPTIONS": f"{given} -XX:SharedArchiveFile={archive} {in_place} {silent}".strip(),
-        "USEDCARS_SPARK_CLASS_PATH": str(_class_path(archive)),
+        "PYSPARK_SUBMIT_ARGS": f"{first} {os.environ.get('PYSPARK_SUBMIT_ARGS', 'pyspark-shell')}",
     }

@@ -113,7 +113,7 @@ def measure(
         "usedcars-live-metrics",
         settings.live_metrics_spark_master,
         settings.live_metrics_spark_driver_memory,
-        settings,
+        settings.spark_jars,
         _JVM_OPTIONS,
     )
     _keep_state_beside_the_heap(spark)

@@ -351,7 +351,7 @@ def _first_model(
                 "usedcars-serving",
                 settings.serving_spark_master,
                 settings.serving_spark_driver_memory,
-                settings,
+                settings.spark_jars,
             )
             try:
                 wait_for(partial(fetch_model, settings, version), stop, (), report=status.not_ready)

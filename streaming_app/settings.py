@@ -74,9 +74,6 @@ class ApplicationSettings(KafkaSettings):
     spark_jars: Path = Field(
         Path(".usedcars/jars/spark-kafka"), description="folder with the Kafka connector jars for Spark"
     )
-    spark_class_path: str = Field(
-        "", description="what comes first on the class path of Spark's JVM, as an archive of classes wants it"
-    )
     log_format: Literal["console", "json"] = Field("console", description="console: for people; json: a line")
     max_message_bytes: int = Field(
         65_536, gt=0, description="a longer message is answered with the rejection too_large, unread"

@@ -5,7 +5,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 
 from streaming_app.kafka_access import for_spark
-from streaming_app.settings import ApplicationSettings, KafkaSettings
+from streaming_app.settings import KafkaSettings
 
 # G1 with a short pause goal even where the JVM would choose the serial collector (few cores, small memory).
 # Out of memory the process must die, so that another one takes over, and not linger half alive.
@@ -20,14 +20,13 @@ class MissingJarsError(Exception):
 
 
 def start_spark(
-    name: str, master: str, driver_memory: str, settings: ApplicationSettings, jvm_options: str = ""
+    name: str, master: str, driver_memory: str, jars: Path, jvm_options: str = ""
 ) -> SparkSession:
-    """Start the process's Spark session, with the Kafka connector of the settings' folder `spark_jars`.
+    """Start the process's Spark session, with the Kafka connector of the folder `jars`.
 
     The JVM ends with this process, however this one ends: its gateway exits at the end of its standard
     input. Raises MissingJarsError when the connector is not in the folder.
     """
-    jars = settings.spark_jars
     found = sorted(str(jar.absolute()) for jar in jars.glob("*.jar"))
     if not any("spark-sql-kafka" in jar for jar in found):
         raise MissingJarsError(
@@ -39,12 +38,9 @@ def start_spark(
         builder = builder.config("spark.driver.host", "127.0.0.1").config(
             "spark.driver.bindAddress", "127.0.0.1"
         )
-    else:
-        builder = builder.config("spark.jars", ",".join(found))  # for the executors
     return (
         builder.master(master)
-        # On the class path from the JVM's start on, where an archive of classes can have them.
-        .config("spark.driver.extraClassPath", ":".join(filter(None, (settings.spark_class_path, *found))))
+        .config("spark.jars", ",".join(found))
         .config("spark.driver.memory", driver_memory)
         .config(
             "spark.driver.extraJavaOptions",

@@ -177,10 +177,7 @@ def spark() -> Iterator[SparkSession]:
         .config("spark.driver.extraJavaOptions", "-XX:+UseParallelGC")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.bindAddress", "127.0.0.1")
-        .config(
-            "spark.driver.extraClassPath",
-            ":".join((os.environ["USEDCARS_SPARK_CLASS_PATH"], *map(str, JARS.glob("spark-kafka/*.jar")))),
-        )
+        .config("spark.jars", ",".join(map(str, JARS.glob("spark-kafka/*.jar"))))
         .config("spark.ui.enabled", "false")
         .config("spark.hadoop.dfs.client.use.datanode.hostname", "true")
         .config(map=spark_settings(shuffle_partitions=2))

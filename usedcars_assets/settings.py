@@ -127,9 +127,6 @@ class Settings(BaseSettings):
     spark_jars: Path = Field(
         Path(".usedcars/jars/spark-kafka"), description="Folder with the Kafka connector jars for Spark."
     )
-    spark_class_path: str = Field(
-        "", description="What comes first on the class path of drivers, as an archive of classes wants it."
-    )
 
     sensor_interval_seconds: int = Field(10, ge=1, description="How often incoming/ is looked at.")
     claim_timeout_seconds: float = Field(

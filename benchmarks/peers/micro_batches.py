@@ -46,7 +46,7 @@ if __name__ == "__main__":
         "micro-batches",
         settings.serving_spark_master,
         settings.serving_spark_driver_memory,
-        settings,
+        settings.spark_jars,
     )
     with tempfile.TemporaryDirectory() as folder:
         answer(spark, settings, Path(folder))

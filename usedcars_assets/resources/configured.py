@@ -23,8 +23,6 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
         timeout_seconds=values.hdfs_timeout_seconds,
     )
     connector = sorted(str(jar.absolute()) for jar in values.spark_jars.glob("*.jar"))
-    first = [values.spark_class_path] if values.spark_class_path else []
-    local = values.comparison_spark_master.startswith("local")
     return {
         "lake": lake,
         "io_manager": ReferenceIOManager(lake=lake),
@@ -37,7 +35,6 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
             hdfs_user=values.hdfs_user,
             lake_uri=values.lake_uri,
             jvm_keeper=values.spark_jvm_socket,
-            spark_config=_class_path(first),
         ),
         # Small, beside a training: it prices some thousand listings.
         "kafka_spark": SharedSpark(
@@ -45,8 +42,7 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
             driver_memory=values.comparison_spark_driver_memory,
             hdfs_user=values.hdfs_user,
             lake_uri=values.lake_uri,
-            spark_config=_class_path([*first, *connector])
-            | ({"spark.jars": ",".join(connector)} if connector and not local else {}),
+            spark_config={"spark.jars": ",".join(connector)} if connector else {},
         ),
         "mlflow": MlflowTracking(
             tracking_uri=values.mlflow_tracking_uri,
@@ -79,8 +75,3 @@ def configured_resources(values: Settings | None = None) -> dict[str, Any]:
             promotions=values.promotions_topic,
         ),
     }
-
-
-def _class_path(jars: list[str]) -> dict[str, str]:
-    """Jars on a driver's class path from its JVM's start on, where an archive of classes can have them."""
-    return {"spark.driver.extraClassPath": ":".join(jars)} if jars else {}

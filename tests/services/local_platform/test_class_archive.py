@@ -15,12 +15,11 @@ pytestmark = pytest.mark.services
 
 # As the platform's processes start it.
 SPARK = """
-import os, sys
+import sys
 from pathlib import Path
 from pyspark.sql import SparkSession
-connector = map(str, Path(sys.argv[1]).glob("spark-kafka/*.jar"))
-jars = ":".join((os.environ["USEDCARS_SPARK_CLASS_PATH"], *connector))
-spark = SparkSession.builder.master("local[1]").config("spark.driver.extraClassPath", jars).getOrCreate()
+jars = ",".join(map(str, Path(sys.argv[1]).glob("spark-kafka/*.jar")))
+spark = SparkSession.builder.master("local[1]").config("spark.jars", jars).getOrCreate()
 print(spark.range(3).count())
 spark.readStream.format("kafka").options(subscribe="t", **{"kafka.bootstrap.servers": "localhost:1"}).load()
 """
