@@ -21,12 +21,12 @@ $(INSTALLED): requirements.lock requirements.bootstrap.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	@touch $@
 
-# pip's format with hashes; the same for whatever place it is made at.
+# pip's format with hashes; the same for whatever place it is made at, the images' for their Linux only.
 COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate
 IN_IMAGE := $(COMPILE) --constraint requirements.lock
 
 lock: ## renew the lock files after a change of pyproject.toml
-	$(COMPILE) pyproject.toml --all-extras --output-file requirements.lock
+	$(COMPILE) --universal pyproject.toml --all-extras --output-file requirements.lock
 	printf 'mlflow\npsycopg2-binary\n' | $(IN_IMAGE) - --output-file docker/mlflow.lock
 	$(IN_IMAGE) pyproject.toml --extra streaming --output-file docker/streaming.lock
 	$(IN_IMAGE) pyproject.toml --extra streaming --extra simulation --extra assets --extra kubernetes --output-file docker/assets.lock
