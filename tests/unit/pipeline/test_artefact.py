@@ -172,7 +172,7 @@ open({str(tmp_path / "prices.json")!r}, "w").write(json.dumps(prices))
     kept = {name: os.environ[name] for name in ("PATH", "JAVA_HOME", "HOME") if name in os.environ}
     done = subprocess.run(
         [str(environment / "bin" / "python"), str(script)],
-        env=kept | {"SPARK_LOCAL_IP": "127.0.0.1"},
+        env=kept | {"SPARK_LOCAL_IP": "127.0.0.1", "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1"},
         cwd=tmp_path,
         capture_output=True,
         text=True,
