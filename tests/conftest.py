@@ -47,7 +47,7 @@ SHARED_PARTS = {
     "tests/services/simulation": "a platform for the streaming application",
     "tests/scenarios": "a story",
     "tests/services/usedcars_assets": "a platform for the assets",
-    "tests/unit/pipeline": "the small training",
+    "tests/unit/pipeline/small_training": "the small training",
 }
 
 
