@@ -60,13 +60,10 @@ def test_without_a_fitting_archive_spark_goes_on_without_a_word(
     jars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+    # That of these tests' own archive would come last, and win.
+    monkeypatch.delenv("PYSPARK_SUBMIT_ARGS", raising=False)
     broken = tmp_path / "broken.jsa"
     broken.write_bytes(b"no archive")
-    done = run_spark(jars, with_class_archive(broken))
-    assert (done.returncode, done.stdout.strip()) == (0, "3"), done.stderr
-    # Java's word on one that is not there would be the same for every program.
-    environment = {**os.environ, **with_class_archive(tmp_path / "absent.jsa")}
-    java = subprocess.run(
-        [find_java(), "-version"], env=environment, capture_output=True, text=True, check=True
-    )
-    assert not java.stdout
+    for archive in (broken, tmp_path / "absent.jsa"):
+        done = run_spark(jars, with_class_archive(archive))
+        assert (done.returncode, done.stdout.strip()) == (0, "3"), done.stderr
