@@ -134,17 +134,19 @@ class DriftWatch(Collector):
             since = high if partition.offset < 0 else partition.offset
             first[str(partition.partition)] = max(low, since, high - most)
             last[str(partition.partition)] = high
-        messages = (
-            spark.read.format("kafka")
-            .options(**for_spark(settings))
-            .option("assign", json.dumps({settings.requests_topic: partitions}))
-            .option("startingOffsets", json.dumps({settings.requests_topic: first}))
-            .option("endingOffsets", json.dumps({settings.requests_topic: last}))
-            .options(**READING)
-            .load()
-        )
-        requests, counts = count_live(messages, trained, settings.max_message_bytes)
-        found = tuple(drift(trained, counts))
+        requests, found = 0, tuple[FeatureDrift, ...]()
+        if first != last:  # a look at nothing would cost seconds of a core
+            messages = (
+                spark.read.format("kafka")
+                .options(**for_spark(settings))
+                .option("assign", json.dumps({settings.requests_topic: partitions}))
+                .option("startingOffsets", json.dumps({settings.requests_topic: first}))
+                .option("endingOffsets", json.dumps({settings.requests_topic: last}))
+                .options(**READING)
+                .load()
+            )
+            requests, counts = count_live(messages, trained, settings.max_message_bytes)
+            found = tuple(drift(trained, counts))
         enough = requests >= settings.drift_least_requests and found
         return DriftReport(
             model_version=version,

@@ -109,6 +109,7 @@ def test_a_manager_sees_the_error_the_takeovers_and_the_input_drift_in_a_browser
     prices = [*((f"a{n}", price) for n, price in enumerate(TRUE)), ("b", 10_000.0)]
     now = datetime.now(UTC).isoformat()
     write(room, room.takeovers, takeover(1, "6", now), takeover(2, "7", now))
+    expect(page.locator("#drift")).to_contain_text("Too few requests to tell (version 7, 0 requests)")
     room.send(*({"type": "price_set", "request_id": name, "price": price} for name, price in prices))
 
     # The page that is open renews itself.
