@@ -9,7 +9,8 @@ import shutil
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -18,16 +19,26 @@ from threading import Event
 
 import structlog
 from confluent_kafka import KafkaException
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from streaming_app.answer_figures import AnswerReader
-from streaming_app.application import check_query, end_query, give_up, run_application
+from streaming_app.application import (
+    QueryFailedError,
+    check_query,
+    end_query,
+    give_up,
+    run_application,
+)
 from streaming_app.checkpoints import clear_left_checkpoints, jvm_pid, new_checkpoint
 from streaming_app.duty import Duty
+from streaming_app.gate import Gate
 from streaming_app.health import Status
 from streaming_app.instants import instant
 from streaming_app.lease import Lease, LeaseLostError
+from streaming_app.logs import first_line
 from streaming_app.model_registry import UnfitModelError, fetch_model, find_version, remember_served
 from streaming_app.output_log import OutputLog, Progress, TopicsError
 from streaming_app.serving_metrics import ServingMetrics
@@ -54,6 +65,8 @@ _SECONDS_BETWEEN_LOOKS = 1.0  # of a standby at the alias and the generation
 _SECONDS_BETWEEN_BOOKS = 2.0
 _SECONDS_BETWEEN_FLOORS = 10.0
 _SECONDS_TO_GIVE_WAY = 86_400.0  # as long as Kafka is away
+_SECONDS_TO_REACH_THE_GATE = 10.0
+_SECONDS_TO_BE_ASKED = 0.5
 
 
 def serve(settings: ServingSettings, metrics: ServingMetrics, stop: Event, status: Status) -> None:
@@ -129,13 +142,40 @@ class _Asked:
 
 
 @dataclass(frozen=True)
+class _Waiting:
+    """A query that runs behind its closed gate; `starts`: the first requests that it has not dropped."""
+
+    query: StreamingQuery
+    checkpoint: Path
+    topic_id: str
+    starts: dict[int, int]
+
+
+@dataclass(frozen=True)
 class _Planned:
-    """A version with its query, ready to be started; planned for the generation that comes next."""
+    """A version with its query, ready to be started; planned for the generation that comes next.
+
+    `waiting`: the query is started already, and only its gate is to be opened.
+    """
 
     prepared: PreparedModel
     generation: int
     partitions: list[int]
+    gate: Gate
     answers: DataFrame
+    waiting: _Waiting | None = None
+
+    def waits_for(self, takeover: Takeover, starts: dict[int, int]) -> _Waiting | None:
+        """The waiting query, where it runs, and has dropped none of the requests of the takeover."""
+        waiting = self.waiting
+        fits = (
+            waiting is not None
+            and waiting.query.isActive
+            and (self.generation, waiting.topic_id) == (takeover.generation, takeover.topic_id)
+            and waiting.starts.keys() == starts.keys()
+            and all(waiting.starts[partition] <= start for partition, start in starts.items())
+        )
+        return waiting if fits else None
 
 
 @dataclass(frozen=True)
@@ -162,21 +202,59 @@ class _Process:
             self.status.not_ready(f"warming up with version {prepared.served.version}")
             warm_up(self.spark, prepared, self.settings, checkpoints, self._is_called)
         planned = self._plan(prepared, self._next_generation(), self.asked.partitions)
-        while not self.lease.held():
-            self.status.stand_by(prepared.served.name, prepared.served.version)
-            self.metrics.stood_by(prepared.served.version)
-            if self._lease_within(_SECONDS_BETWEEN_LOOKS):
-                break
-            prepared = self.succession.next() or prepared
-            generation, partitions = self._next_generation(), self.asked.partitions
-            if (prepared, generation, partitions) != (
-                planned.prepared,
-                planned.generation,
-                planned.partitions,
-            ):
-                self.succession.holds(prepared.served)
-                planned = self._plan(prepared, generation, partitions)
+        try:
+            while not self.lease.held():
+                self.status.stand_by(prepared.served.name, prepared.served.version)
+                self.metrics.stood_by(prepared.served.version)
+                planned = self._at_the_gate(planned, checkpoints)
+                if self._lease_within(_SECONDS_BETWEEN_LOOKS):
+                    break
+                prepared = self.succession.next() or prepared
+                generation, partitions = self._next_generation(), self.asked.partitions
+                if (prepared, generation, partitions) != (
+                    planned.prepared,
+                    planned.generation,
+                    planned.partitions,
+                ):
+                    self._end_waiting(planned)
+                    self.succession.holds(prepared.served)
+                    planned = self._plan(prepared, generation, partitions)
+        except BaseException:
+            self._end_waiting(planned)
+            raise
         return planned
+
+    def _at_the_gate(self, planned: _Planned, checkpoints: Path) -> _Planned:
+        """The planned query at its closed gate, past what is answered by now.
+
+        Not started where Spark has not the cores for two queries, nor while Kafka is away.
+        """
+        partitions = planned.partitions
+        if self.spark.sparkContext.defaultParallelism < 2 * len(partitions):
+            return planned
+        try:
+            progress = self.output_log.progress(self.takeovers.last())
+        except (*_AWAY, NotYetError, TopicsError):
+            return planned
+        waiting = planned.waiting
+        if waiting is not None and (not waiting.query.isActive or waiting.topic_id != progress.topic_id):
+            self._end_waiting(planned)
+            return self._plan(planned.prepared, planned.generation, partitions)  # with another gate
+        if not progress.next_offsets.keys() >= set(partitions):
+            return planned
+        starts = {p: progress.next_offsets[p] for p in partitions}
+        if waiting is None:
+            name = planned.gate.name
+            try:
+                query = start_query(planned.answers, self.settings, starts, checkpoints / name, name)
+            except (Py4JError, PySparkException) as error:
+                log.warning("successor_not_started", reason=first_line(error), effect="slow takeover")
+                return planned
+            waiting = _Waiting(query, checkpoints / name, progress.topic_id, starts)
+        else:
+            planned.gate.answered(starts)
+            waiting = replace(waiting, starts={p: max(waiting.starts[p], starts[p]) for p in partitions})
+        return replace(planned, waiting=waiting)
 
     def _is_called(self) -> bool:
         return self.lease.held() or self.stop.is_set()
@@ -190,13 +268,11 @@ class _Process:
         return 1 + (NO_GENERATION if former is None else former.generation)
 
     def _plan(self, prepared: PreparedModel, generation: int, partitions: list[int]) -> _Planned:
-        version = prepared.served.version
-        return _Planned(
-            prepared,
-            generation,
-            partitions,
-            plan_answers(self.spark, prepared.model, version, generation, partitions, self.settings),
+        version, gate = prepared.served.version, Gate(self.spark, partitions)
+        answers = plan_answers(
+            self.spark, prepared.model, version, generation, partitions, self.settings, gate
         )
+        return _Planned(prepared, generation, partitions, gate, answers)
 
     def _lease_within(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -212,18 +288,28 @@ class _Process:
         LeaseLostError, and QueryFailedError when the query ends by itself.
         """
         served = planned.prepared.served
-        # A process that was killed here may have a JVM left that answers on for a moment.
-        left = partial(clear_left_checkpoints, self.settings.checkpoint_folder)
-        wait_for(left, self.stop, (), longest_pause=0.25)
-        former = wait_for(self.takeovers.last, self.stop, _AWAY, longest_pause=0.25)
-        progress = wait_for(partial(self.output_log.resume, former), self.stop, _AWAY, longest_pause=0.25)
-        takeover = _takeover(self.settings, planned.prepared, former, progress)
-        partitions = [p for p in self.asked.partitions if p in progress.next_offsets]
-        starts = {p: progress.next_offsets[p] for p in partitions}
-        self.lease.put_down(takeover)
-        if (takeover.generation, partitions) != (planned.generation, planned.partitions):
-            planned = self._plan(planned.prepared, takeover.generation, partitions)
-        query = start_query(planned.answers, self.settings, starts, checkpoint)
+        with ExitStack() as unused:
+            if planned.waiting is not None:
+                unused.callback(self._end_waiting, planned)
+            # A process that was killed here may have a JVM left that answers on for a moment.
+            left = partial(clear_left_checkpoints, self.settings.checkpoint_folder)
+            wait_for(left, self.stop, (), longest_pause=0.25)
+            former = wait_for(self.takeovers.last, self.stop, _AWAY, longest_pause=0.25)
+            progress = wait_for(partial(self.output_log.resume, former), self.stop, _AWAY, longest_pause=0.25)
+            takeover = _takeover(self.settings, planned.prepared, former, progress)
+            partitions = [p for p in self.asked.partitions if p in progress.next_offsets]
+            starts = {p: progress.next_offsets[p] for p in partitions}
+            self.lease.put_down(takeover)
+            if (waiting := planned.waits_for(takeover, starts)) is not None:
+                unused.pop_all()
+        if waiting is not None:
+            query, checkpoint = waiting.query, waiting.checkpoint
+        else:
+            known = (planned.waiting, planned.generation, planned.partitions)
+            if known != (None, takeover.generation, partitions):
+                planned = self._plan(planned.prepared, takeover.generation, partitions)
+            query = start_query(planned.answers, self.settings, starts, checkpoint, planned.gate.name)
+        planned.gate.open(starts)
         try:
             log.info(
                 "serving",
@@ -231,9 +317,11 @@ class _Process:
                 version=served.version,
                 generation=takeover.generation,
                 from_offsets=starts,
+                waited=waiting is not None,
             )
             remember_served(self.settings, served)
-            self._await_tasks(query, len(partitions))
+            while not self._runs(query, len(partitions)):
+                self._check(query)
             self.metrics.started(query, served.version)
             self.status.serve(served.name, served.version)
             self.status.ready()
@@ -241,30 +329,65 @@ class _Process:
             self.succession.holds(served)
             prepared = self._await_successor(query, planned)
             successor = self._plan(prepared, takeover.generation + 1, self.asked.partitions)
+            successor = self._started(successor, query, checkpoint.parent)
         except BaseException as error:
             self.status.not_ready("stopping")
             self.reader.end()
             # Who has lost the lease may not write any more: another answers what it held.
             seconds = 0.0 if isinstance(error, LeaseLostError) else SECONDS_TO_SEND
-            end_query(self.spark, query, partial(close_producers, self.spark, seconds))
+            planned.gate.close()
+            end_query(self.spark, query, partial(close_producers, self.spark, planned.gate.name, seconds))
             raise
         finally:
             self.metrics.stopped()
-        self._give_way(query)
+        try:
+            self._give_way(query, planned.gate)
+        except BaseException:
+            if successor.waiting is not None:
+                self._end_waiting(successor)
+            raise
         shutil.rmtree(checkpoint, ignore_errors=True)
         return successor
 
-    def _await_tasks(self, query: StreamingQuery, partitions: int) -> None:
-        """Wait until a task runs for every partition."""
+    def _runs(self, query: StreamingQuery, partitions: int) -> bool:
+        """Whether a task runs for every partition."""
         tracker = self.spark.sparkContext.statusTracker()
+        jobs = (tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(query.runId))
+        stages = (tracker.getStageInfo(stage) for job in jobs if job for stage in job.stageIds)
+        return any(stage and stage.numActiveTasks >= partitions for stage in stages)
 
-        def running() -> bool:
-            jobs = (tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(query.runId))
-            stages = (tracker.getStageInfo(stage) for job in jobs if job for stage in job.stageIds)
-            return any(stage and stage.numActiveTasks >= partitions for stage in stages)
+    def _started(self, successor: _Planned, query: StreamingQuery, checkpoints: Path) -> _Planned:
+        """The successor's query at its gate, its tasks running, beside the one that answers."""
+        started = self._at_the_gate(successor, checkpoints)
+        if started.waiting is None:
+            return started
+        try:
+            deadline = time.monotonic() + _SECONDS_TO_REACH_THE_GATE
+            while not self._runs(started.waiting.query, len(started.partitions)):
+                self._check(query)
+                check_query(started.waiting.query)
+                if time.monotonic() > deadline:
+                    raise QueryFailedError("its tasks do not run")
+            deadline = time.monotonic() + _SECONDS_TO_BE_ASKED
+            while not started.gate.reached() and time.monotonic() < deadline:
+                self._check(query)
+        except QueryFailedError as error:
+            self._end_waiting(started)
+            check_query(query)
+            log.warning("successor_not_started", reason=str(error), effect="slow takeover")
+            return self._plan(successor.prepared, successor.generation, successor.partitions)
+        except BaseException:
+            self._end_waiting(started)
+            raise
+        return started
 
-        while not running():
-            self._check(query)
+    def _end_waiting(self, planned: _Planned) -> None:
+        """End a query whose gate was never opened. What is started in its place needs a gate of its own."""
+        if (waiting := planned.waiting) is not None:
+            planned.gate.close()
+            end_query(self.spark, waiting.query)
+            self.spark.sparkContext.setLogLevel("WARN")
+            shutil.rmtree(waiting.checkpoint, ignore_errors=True)
 
     def _await_successor(self, query: StreamingQuery, planned: _Planned) -> PreparedModel:
         while (successor := self.succession.next()) is None:
@@ -280,14 +403,15 @@ class _Process:
         self.lease.check()
         check_query(query)
 
-    def _give_way(self, query: StreamingQuery) -> None:
+    def _give_way(self, query: StreamingQuery, gate: Gate) -> None:
         """Stop the query, with all that it has answered in the log; StoppedError when stopped meanwhile."""
 
         def end() -> None:
             self.spark.sparkContext.setLogLevel("OFF")  # the tasks that are cut off complain at length
             try:
+                gate.close()
                 query.stop()
-                close_producers(self.spark, _SECONDS_TO_GIVE_WAY)
+                close_producers(self.spark, gate.name, _SECONDS_TO_GIVE_WAY)
             finally:
                 self.spark.sparkContext.setLogLevel("WARN")
 

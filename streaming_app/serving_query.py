@@ -10,6 +10,7 @@ from pyspark.sql import functions as sf
 from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
+from streaming_app.gate import Gate
 from streaming_app.kafka_access import for_spark
 from streaming_app.logs import first_line
 from streaming_app.messages import PriceModel, answers, requests_to_answer
@@ -88,8 +89,9 @@ def plan_answers(
     generation: int,
     partitions: Sequence[int],
     settings: ServingSettings,
+    gate: Gate,
 ) -> DataFrame:
-    """The query up to the moment of its start: what to answer to requests yet to be read.
+    """The query up to the moment of its start: what to answer to requests yet to be read, behind its gate.
 
     Of these partitions only: one that is added later may have no place for its answers yet.
     """
@@ -100,9 +102,8 @@ def plan_answers(
         .options(**_CONSUMER)
         .load()
     )
-    return _optimised(
-        answers(requests_to_answer(requests, settings.max_message_bytes), model, model_version, generation)
-    )
+    asked = requests_to_answer(gate.before(requests), settings.max_message_bytes)
+    return _optimised(answers(asked, model, model_version, generation))
 
 
 def _optimised(planned: DataFrame) -> DataFrame:
@@ -122,12 +123,12 @@ def start_query(
     settings: ServingSettings,
     starting_offsets: Mapping[int, int],
     checkpoint: Path,
-    name: str = "serving",
+    name: str,
 ) -> StreamingQuery:
     """Start to answer the requests from `starting_offsets` (partition to offset) on.
 
-    `checkpoint` is a new folder. Needs a Spark core for each partition of the requests topic, as long as it
-    runs.
+    `checkpoint` is a new folder, and `name` that of the query and of its producers alone. Needs a Spark core
+    for each partition of the requests topic, as long as it runs.
     """
     _write_starting_offsets(checkpoint, settings.requests_topic, starting_offsets.items())
     writer = (
@@ -136,6 +137,7 @@ def start_query(
         .options(**for_spark(settings))
         .option("topic", settings.predictions_topic)
         .options(**_PRODUCER)
+        .option("kafka.client.id", name)
         .option("checkpointLocation", checkpoint.as_uri())
         .outputMode("update")
     )

@@ -89,7 +89,8 @@ class ServingSettings(ApplicationSettings):
     serving_alias: str = Field("serving", description="alias of the version to serve")
     serving_spark_master: str = Field(
         "local[4]",
-        description="Spark master; needs one core for each partition of the requests, and one more",
+        description="Spark master; needs one core for each partition of the requests, and one more; with two "
+        "for each a successor starts, and waits at its gate, before the former ends",
     )
     serving_spark_driver_memory: str = Field("1g", description="heap of the serving JVM")
     serving_batch_duration: str = Field(

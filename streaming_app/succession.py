@@ -116,21 +116,23 @@ class Succession:
                 self._prepared = prepared
 
 
-def close_producers(spark: SparkSession, within: float) -> None:
+def close_producers(spark: SparkSession, query: str, within: float) -> None:
     """Have all that a stopped query has sent in the log, or given up after `within` seconds.
 
-    Spark's sink keeps its Kafka producers for the next query, and they retry for as long as Kafka is away.
-    What one of them sent later would come behind the tail of the log from which the next query's start is
-    read, and be answered twice.
+    Spark's sink keeps its Kafka producers, here those with the query's name, and they retry for as long as
+    Kafka is away. What one of them sent later would come behind the tail of the log from which the next
+    query's start is read, and be answered twice.
     """
     jvm = cast(Any, spark.sparkContext._jvm)
-    # Spark's own reset() closes the producers as well, but waits for Kafka without a limit.
+    # Spark's own reset() closes the producers of all queries, and waits for Kafka without a limit.
     pools = getattr(jvm.org.apache.spark.sql.kafka010.producer, "InternalKafkaProducerPool$")
     pool = getattr(pools, "MODULE$")
     field = pool.getClass().getDeclaredField("pool")
     field.setAccessible(True)
-    entries = field.get(pool).getAsMap().valuesIterator()
+    entries = field.get(pool).getAsMap().iterator()
     limit = jvm.java.time.Duration.ofMillis(int(within * 1000))
+    own = jvm.scala.Tuple2("client.id", query)
     while entries.hasNext():
-        entries.next().producer().producer().close(limit)
-    pool.reset()
+        entry = entries.next()
+        if entry._1().contains(own):
+            entry._2().producer().producer().close(limit)

@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from pyspark.sql import SparkSession
 
 from streaming_app.application import check_query
+from streaming_app.gate import Gate
 from streaming_app.kafka_access import for_librdkafka
 from streaming_app.records import TIMEOUT, connect, topic_partitions
 from streaming_app.serving_query import plan_answers, start_query
@@ -43,8 +44,8 @@ def warm_up(
 ) -> None:
     """Let the model answer its input example many times, from Kafka to Kafka, until `over`.
 
-    `beside` the version that answers it takes one core, and leaves that one's producers alone. A scratch
-    topic that is missing, or Kafka being away, only makes the first takeover slower.
+    `beside` the version that answers it takes one core. A scratch topic that is missing, or Kafka being away,
+    only makes the first takeover slower.
     """
     scratch = settings.model_copy(
         update={
@@ -93,12 +94,14 @@ def _round(
         for topic in (scratch.requests_topic, scratch.predictions_topic)
     )
     _ask(scratch, prepared, len(asked))
+    gate = Gate(spark, list(asked))
     planned = plan_answers(
-        spark, prepared.model, prepared.served.version, NO_GENERATION, list(asked), scratch
+        spark, prepared.model, prepared.served.version, NO_GENERATION, list(asked), scratch, gate
     )
+    gate.open(asked)
     began = time.monotonic()
     first: float | None = None
-    query = start_query(planned, scratch, asked, checkpoint, "warm-up")
+    query = start_query(planned, scratch, asked, checkpoint, gate.name)
     try:
         while not over() and time.monotonic() - began < _SECONDS_A_ROUND:
             check_query(query)
@@ -109,9 +112,9 @@ def _round(
                 break
     finally:
         spark.sparkContext.setLogLevel("OFF")  # the tasks that are cut off complain at length
+        gate.close()
         query.stop()
-        if not beside:
-            close_producers(spark, SECONDS_TO_SEND)
+        close_producers(spark, gate.name, SECONDS_TO_SEND)
         spark.sparkContext.setLogLevel("WARN")
         shutil.rmtree(checkpoint, ignore_errors=True)
     return first

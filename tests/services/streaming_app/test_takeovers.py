@@ -181,6 +181,7 @@ def test_versions_take_over_from_each_other_and_no_request_is_lost_or_answered_t
     standby.await_model(versions[-1])
     for process in (active, standby):
         assert f'{{"version": "{versions[-1]}", "rounds": 1' in process.log(), "it has rehearsed"
+    assert active.log().count('"waited": true') == len(versions), "each was started before the former ended"
 
 
 def test_a_broken_successor_is_refused_with_its_reason_and_the_version_in_service_answers_on(
