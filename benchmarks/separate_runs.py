@@ -26,10 +26,10 @@ def spark_session(memory: str, cores: int = CORES) -> "SparkSession":
     return builder.getOrCreate()
 
 
-def generate(file: Path, rows: int) -> None:
+def generate(file: Path, rows: int, seed: int = 1) -> None:
     """A raw file of generated listings."""
     command = [str(Path(sys.executable).with_name("usedcars-simulation")), "generate"]
-    subprocess.run([*command, "--rows", str(rows), "--seed", "1", "--output", str(file)], check=True)
+    subprocess.run([*command, "--rows", str(rows), "--seed", str(seed), "--output", str(file)], check=True)
 
 
 def measured(script: str, run: str, **options: object) -> Any:

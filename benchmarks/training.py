@@ -1,10 +1,11 @@
 """Raw CSV to a model: this platform beside what a data scientist writes in a notebook, on the same rows.
 
     python benchmarks/training.py [--rows 30000 300000] [--only platform spark pandas] [--most-minutes 120]
-        [--keep docs/benchmarks]
+        [--more 0.01] [--keep docs/benchmarks]
 
 - platform: HDFS, Kafka, MLflow and Dagster are up; the time runs from the upload until the version is
   registered, with the platform's defaults. Its memory is that of all these services with the training.
+  With --more, that part of the rows comes as a batch of its own, once the first version is in service.
 - spark: peers/spark_notebook.py, Spark ML as its guide has it.
 - pandas: peers/pandas_notebook.py, a stack of scikit-learn and XGBoost in one process.
 
@@ -37,10 +38,19 @@ from local_platform.processes import processes_of
 from local_platform.settings import PlatformSettings
 
 PEERS = Path(__file__).parent / "peers"
-NAMES = {"platform": "usedcars", "spark": "Spark ML notebook", "pandas": "pandas, scikit-learn, XGBoost"}
+NAMES = {
+    "platform": "usedcars",
+    "more": "usedcars, a small batch after it",
+    "spark": "Spark ML notebook",
+    "pandas": "pandas, scikit-learn, XGBoost",
+}
 PORT_OFFSET = 21_000
 MOST_BYTES = 24 * 2**30
 SERVICES = ("datanode", "kafka", "mlflow", "dagster-webserver", "dagster-daemon")
+FOR_MORE = ("serving", "spark-jvm")
+UNDER_WAY = """{ runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED]}) {
+  ... on Runs { results { runId } }
+} }"""
 
 
 @dataclass(frozen=True)
@@ -72,9 +82,10 @@ def write_test_ids(raw: Path, test_ids: Path) -> None:
     spark.stop()
 
 
-def platform(raw: Path, rows: int, most_seconds: float) -> Outcome:
-    """Upload to registered version, on a platform of its own."""
+def platform(raw: Path, rows: int, most_seconds: float, more: Path | None) -> list[Outcome]:
+    """Upload to registered version, on a platform of its own; and the same for the batch `more` after it."""
     console = Console()
+    outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="uc-", ignore_cleanup_errors=True) as home:
         settings = PlatformSettings(
             home=Path(home),
@@ -83,17 +94,31 @@ def platform(raw: Path, rows: int, most_seconds: float) -> Outcome:
             training_memory_mb=2048 if rows < 100_000 else 6144,
         )
         try:
-            bring_up(settings, SERVICES, lambda line: console.print(line, highlight=False))
-            with watch_memory(lambda: processes_of(settings.home_folder)) as memory:
-                began = time.time()
-                upload = [str(Path(sys.executable).with_name("usedcars-simulation")), "upload", str(raw)]
-                environment = {**os.environ, **settings.service_environment()}
-                subprocess.run([*upload, "--batch", "all"], env=environment, check=True)
-                version = _await_version(settings, began + most_seconds)
-            seconds = time.time() - began
+            bring_up(
+                settings,
+                (*SERVICES, *(FOR_MORE if more else ())),
+                lambda line: console.print(line, highlight=False),
+            )
+            outcomes.append(_one_batch(settings, "platform", raw, rows, 1, most_seconds))
+            if more and not outcomes[0].failed:
+                console.print(outcomes[0])
+                _await_end_of_runs(settings)
+                outcomes.append(_one_batch(settings, "more", more, rows, 2, most_seconds))
         finally:
             take_down(settings, lambda line: None)
-    outcome = Outcome("platform", rows, raw.stat().st_size / 1e6, seconds, memory.peak / 2**30)
+    return outcomes
+
+
+def _one_batch(
+    settings: PlatformSettings, run: str, file: Path, rows: int, number: int, most_seconds: float
+) -> Outcome:
+    with watch_memory(lambda: processes_of(settings.home_folder)) as memory:
+        began = time.time()
+        upload = [str(Path(sys.executable).with_name("usedcars-simulation")), "upload", str(file)]
+        environment = {**os.environ, **settings.service_environment()}
+        subprocess.run([*upload, "--batch", f"batch-{number}"], env=environment, check=True)
+        version = _await_version(settings, number, began + most_seconds)
+    outcome = Outcome(run, rows, file.stat().st_size / 1e6, time.time() - began, memory.peak / 2**30)
     if version is None:
         return replace(outcome, failed=f"no version within {most_seconds / 60:.0f} minutes")
     tags = {tag["key"]: tag["value"] for tag in version["tags"]}
@@ -107,16 +132,27 @@ def platform(raw: Path, rows: int, most_seconds: float) -> Outcome:
     )
 
 
-def _await_version(settings: PlatformSettings, deadline: float) -> dict[str, Any] | None:
+def _await_end_of_runs(settings: PlatformSettings) -> None:
+    """Until Dagster has nothing to do: the version is in service, exported and described."""
+    url = f"{settings.url('dagster')}/graphql"
+    while True:
+        asked = requests.post(url, json={"query": UNDER_WAY}, timeout=60)
+        if asked.ok and not asked.json()["data"]["runsOrError"]["results"]:
+            return
+        time.sleep(1)
+
+
+def _await_version(settings: PlatformSettings, number: int, deadline: float) -> dict[str, Any] | None:
     while time.time() < deadline:
         found = requests.get(
             f"{settings.url('mlflow')}/api/2.0/mlflow/model-versions/search",
             params={"filter": f"name='{settings.registered_model}'"},
             timeout=60,
         )
-        if found.ok and (versions := found.json().get("model_versions")):
-            version: dict[str, Any] = versions[0]
-            return version
+        version: dict[str, Any]
+        for version in found.json().get("model_versions", []) if found.ok else []:
+            if version["version"] == str(number):
+                return version
         time.sleep(1)
     return None
 
@@ -224,7 +260,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, nargs="+", default=[30_000])
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES))
+    runs = ("platform", "spark", "pandas")
+    parser.add_argument("--only", nargs="+", choices=runs, default=runs)
+    parser.add_argument("--more", type=float, default=0, help="part of the rows that comes after the others")
     parser.add_argument("--most-minutes", type=float, default=120, help="a run that takes longer is stopped")
     parser.add_argument("--keep", type=Path, help="folder of training.json, training.md and training.svg")
     parser.add_argument("--run", choices=["test-ids"], help=argparse.SUPPRESS)
@@ -234,23 +272,26 @@ def main() -> None:
         write_test_ids(arguments.folder / "raw.csv", arguments.folder / "test_ids.txt")
         print("{}")
         return
-    outcomes = []
+    outcomes: list[Outcome] = []
     for rows in arguments.rows:
         with tempfile.TemporaryDirectory(prefix="usedcars-training-") as temporary:
             folder = Path(temporary)
             raw, test_ids = folder / "raw.csv", folder / "test_ids.txt"
             generate(raw, rows)
+            more = folder / "more.csv" if arguments.more else None
+            if more:
+                generate(more, int(rows * arguments.more), seed=2)
             measured(__file__, "test-ids", folder=folder)
             most_seconds = arguments.most_minutes * 60
             for run in arguments.only:
-                outcome = (
-                    platform(raw, rows, most_seconds)
+                found = (
+                    platform(raw, rows, most_seconds, more)
                     if run == "platform"
-                    else notebook(run)(raw, test_ids, rows, most_seconds)
+                    else [notebook(run)(raw, test_ids, rows, most_seconds)]
                 )
-                outcomes.append(outcome)
+                outcomes += found
                 if arguments.keep:
-                    keep(arguments.keep, [outcome])
+                    keep(arguments.keep, found)
     table = Table(*HEADER)
     for line in table_of(outcomes):
         table.add_row(*line)
