@@ -198,7 +198,8 @@ class Process:
             assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log()}"
             try:
                 if good(*self.health("ready")):
-                    self.children = psutil.Process(self.process.pid).children(recursive=True)
+                    # The JVM. Those of its own are commands of a moment: Hadoop's file system calls chmod.
+                    self.children = psutil.Process(self.process.pid).children()
                     return self
             except requests.ConnectionError:
                 pass
