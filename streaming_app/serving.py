@@ -289,8 +289,7 @@ class _Process:
         """
         served = planned.prepared.served
         with ExitStack() as unused:
-            if planned.waiting is not None:
-                unused.callback(self._end_waiting, planned)
+            unused.callback(self._end_waiting, planned)
             # A process that was killed here may have a JVM left that answers on for a moment.
             left = partial(clear_left_checkpoints, self.settings.checkpoint_folder)
             wait_for(left, self.stop, (), longest_pause=0.25)
@@ -343,8 +342,7 @@ class _Process:
         try:
             self._give_way(query, planned.gate)
         except BaseException:
-            if successor.waiting is not None:
-                self._end_waiting(successor)
+            self._end_waiting(successor)
             raise
         shutil.rmtree(checkpoint, ignore_errors=True)
         return successor
@@ -382,7 +380,7 @@ class _Process:
         return started
 
     def _end_waiting(self, planned: _Planned) -> None:
-        """End a query whose gate was never opened. What is started in its place needs a gate of its own."""
+        """End the waiting query, if there is one. What is started in its place needs a gate of its own."""
         if (waiting := planned.waiting) is not None:
             planned.gate.close()
             end_query(self.spark, waiting.query)
