@@ -1,13 +1,10 @@
 package usedcars;
 
-import org.apache.spark.ml.linalg.Vector;
-import org.apache.spark.ml.param.ParamMap;
-import org.apache.spark.ml.regression.DecisionTreeRegressionModel;
+import java.io.Serializable;
 import org.apache.spark.ml.regression.GBTRegressionModel;
 import org.apache.spark.ml.tree.ContinuousSplit;
 import org.apache.spark.ml.tree.InternalNode;
 import org.apache.spark.ml.tree.Node;
-import org.apache.spark.ml.util.MLWriter;
 
 /**
  * A boosted ensemble whose trees lie in one array, and are walked four at a time.
@@ -16,7 +13,7 @@ import org.apache.spark.ml.util.MLWriter;
  * which guessed the wrong child every other time. Here a child is computed instead of chosen, and the looks at four
  * trees wait together (Asadi, Lin and de Vries, "Runtime Optimizations for Tree-Based Machine Learning Models", 2014).
  */
-public final class FlatTrees extends GBTRegressionModel {
+public final class FlatTrees implements Serializable {
     private static final int LONGS_A_NODE = 2;
     private static final int AT_ONCE = 4;
 
@@ -27,13 +24,13 @@ public final class FlatTrees extends GBTRegressionModel {
     private final int[] roots; // of leaves without value, where the last trees are not as many as others
     private final int[] depths; // of the deepest of so many trees
 
-    /** The same model, or the very one where a tree splits by categories or its leaves are asked for. */
-    public static GBTRegressionModel of(GBTRegressionModel model) {
+    /** Whether the trees can be laid flat: they split by numbers only, and nobody asks for their leaves. */
+    public static boolean fit(GBTRegressionModel model) {
         boolean fits = model.getLeafCol().isEmpty();
         for (int tree = 0; fits && tree < model.getNumTrees(); tree++) {
             fits = splitsByNumbers(model.getTree(tree).rootNode());
         }
-        return fits ? (GBTRegressionModel) model.copyValues(new FlatTrees(model), ParamMap.empty()) : model;
+        return fits;
     }
 
     private static boolean splitsByNumbers(Node node) {
@@ -46,13 +43,8 @@ public final class FlatTrees extends GBTRegressionModel {
             && splitsByNumbers(inner.rightChild());
     }
 
-    // Of Spark's form one tree is kept, which it wants: the model travels with each query.
-    private FlatTrees(GBTRegressionModel model) {
-        super(
-            model.uid(),
-            new DecisionTreeRegressionModel[] {(DecisionTreeRegressionModel) model.getTree(0)},
-            new double[] {model.treeWeights()[0]},
-            model.numFeatures());
+    /** Of a model that fits. */
+    public FlatTrees(GBTRegressionModel model) {
         int trees = model.getNumTrees();
         int groups = (trees + AT_ONCE - 1) / AT_ONCE;
         int size = groups * AT_ONCE - trees;
@@ -74,18 +66,6 @@ public final class FlatTrees extends GBTRegressionModel {
                 at = placeLeaf(0, at);
             }
         }
-    }
-
-    private FlatTrees(FlatTrees model) {
-        super(
-            model.uid(),
-            new DecisionTreeRegressionModel[] {(DecisionTreeRegressionModel) model.getTree(0)},
-            new double[] {model.treeWeights()[0]},
-            model.numFeatures());
-        nodes = model.nodes;
-        leaves = model.leaves;
-        roots = model.roots;
-        depths = model.depths;
     }
 
     private int place(Node node, double weight, int at) {
@@ -118,12 +98,11 @@ public final class FlatTrees extends GBTRegressionModel {
         return keys[(int) (way >>> 32)] <= nodes[at] ? at + LONGS_A_NODE : (int) way;
     }
 
-    /** The sum of the leaves that the features lead to. */
-    public double predict(Vector features) {
-        double[] values = features.toArray();
-        long[] keys = new long[values.length];
-        for (int feature = 0; feature < values.length; feature++) {
-            keys[feature] = key(values[feature]);
+    /** The sum of the leaves that the features lead to, `length` of the values from `from` on. */
+    public double predict(double[] values, int from, int length) {
+        long[] keys = new long[length];
+        for (int feature = 0; feature < length; feature++) {
+            keys[feature] = key(values[from + feature]);
         }
         long[] nodes = this.nodes;
         double sum = 0;
@@ -144,15 +123,5 @@ public final class FlatTrees extends GBTRegressionModel {
             sum += leaves[fourth / LONGS_A_NODE];
         }
         return sum;
-    }
-
-    /** With other parameters. */
-    public GBTRegressionModel copy(ParamMap extra) {
-        return (GBTRegressionModel) copyValues(new FlatTrees(this), extra);
-    }
-
-    /** Never: it would write the one tree that is left. */
-    public MLWriter write() {
-        throw new UnsupportedOperationException("flat trees are for scoring: save the model that they were made of");
     }
 }

@@ -1,6 +1,7 @@
 package usedcars;
 
 import java.util.concurrent.ConcurrentHashMap;
+import org.apache.spark.unsafe.types.UTF8String;
 
 /** Where the requests of a query wait until it may answer them, and from which offset on it then does. */
 public final class Gate {
@@ -27,8 +28,8 @@ public final class Gate {
     }
 
     /** Whether the query is to answer the request; waits for the gate to open, unless it is known before. */
-    public static boolean passes(String query, int partition, long offset) throws InterruptedException {
-        Way way = way(query, partition);
+    public static boolean passes(UTF8String query, int partition, long offset) throws InterruptedException {
+        Way way = way(query.toString(), partition);
         synchronized (way) {
             while (!way.open && offset >= way.first) {
                 way.reached = true;

@@ -9,8 +9,9 @@ from uuid import uuid4
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
+from pyspark.sql.types import BooleanType
 
-from streaming_app.java_classes import java_classes
+from streaming_app.java_classes import called_anew, java_classes
 
 
 class Gate:
@@ -23,14 +24,10 @@ class Gate:
 
     def before(self, requests: DataFrame) -> DataFrame:
         """The requests (columns partition and offset) that pass."""
-        passes = sf.reflect(
-            sf.lit("usedcars.Gate"),
-            sf.lit("passes"),
-            sf.lit(self.name),
-            sf.col("partition"),
-            sf.col("offset"),
+        asked = (sf.lit(self.name), sf.col("partition"), sf.col("offset"))
+        return requests.where(
+            called_anew(requests.sparkSession, "usedcars.Gate", "passes", BooleanType(), asked)
         )
-        return requests.where(passes == "true")
 
     def answered(self, next_offsets: Mapping[int, int]) -> None:
         """Drop the requests before these offsets, which others have answered, while the gate is closed."""

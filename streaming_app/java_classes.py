@@ -4,12 +4,15 @@ Janino, with which Spark compiles the code it generates, compiles the sources in
 second): there is no build, no jar, no second tool chain.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import Column, SparkSession
+from pyspark.sql.classic.column import Column as JvmColumn
+from pyspark.sql.types import DataType
 
 
 def java_classes(spark: SparkSession) -> Any:
@@ -20,23 +23,58 @@ def java_classes(spark: SparkSession) -> Any:
     return _defined(spark.sparkContext._jvm)
 
 
+def called(
+    spark: SparkSession, target: Any, method: str, returns: DataType, arguments: Sequence[Column]
+) -> Column:
+    """What a method of an object in the JVM gives, called from the code that Spark generates.
+
+    The object is serialised with the plan, and its method gives the same for the same arguments; null for
+    null.
+    """
+    call = java_classes(spark).Calls.of(target, method, *_typed(spark, returns, arguments))
+    return JvmColumn(call)
+
+
+def called_anew(
+    spark: SparkSession, owner: str, method: str, returns: DataType, arguments: Sequence[Column] = ()
+) -> Column:
+    """What a static method gives, called anew for each row."""
+    call = java_classes(spark).Calls.anew(_class(spark, owner), method, *_typed(spark, returns, arguments))
+    return JvmColumn(call)
+
+
+def _typed(spark: SparkSession, returns: DataType, arguments: Sequence[Column]) -> tuple[Any, Any]:
+    context: Any = spark.sparkContext
+    columns = context._gateway.new_array(context._jvm.org.apache.spark.sql.Column, len(arguments))
+    for place, argument in enumerate(arguments):
+        columns[place] = argument._jc
+    return context._jvm.org.apache.spark.sql.types.DataType.fromJson(returns.json()), columns
+
+
+def _class(spark: SparkSession, name: str) -> Any:
+    jvm: Any = spark.sparkContext._jvm
+    loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
+    return loader.loadClass(name)
+
+
 @cache  # once a JVM: each compilation would make classes of its own, which the JVM would have to warm up with
 def _defined(jvm: Any) -> Any:
     # Spark's, which is also the parent of that of its tasks.
     loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
+    sources = sorted(Path(__file__).parent.glob("*.java"))
     with TemporaryDirectory(prefix="usedcars-classes-") as folder:
-        names = []
-        for source in sorted(Path(__file__).parent.glob("*.java")):
-            compiler = jvm.org.codehaus.janino.SimpleCompiler()
-            compiler.setParentClassLoader(loader)
-            compiler.cook(source.read_text())
-            compiled = compiler.getBytecodes()
-            for name in compiled:
-                file = Path(folder, *name.split(".")).with_suffix(".class")
-                file.parent.mkdir(exist_ok=True)
-                file.write_bytes(compiled[name])
-                names.append(name)
+        compiler = jvm.org.codehaus.janino.Compiler()
+        compiler.setIClassLoader(jvm.org.codehaus.janino.ClassLoaderIClassLoader(loader))
+        compiler.setDestinationDirectory(jvm.java.io.File(folder), False)
+        compiler.compile(_files(jvm, sources))
         loader.addURL(jvm.java.io.File(folder).toURI().toURL())
-        for name in names:
-            loader.loadClass(name)  # while the files are there
+        for compiled in Path(folder).rglob("*.class"):  # while the files are there
+            loader.loadClass(".".join(compiled.relative_to(folder).with_suffix("").parts))
     return jvm.usedcars
+
+
+def _files(jvm: Any, paths: Sequence[Path]) -> Any:
+    files = jvm.java.lang.reflect.Array.newInstance(jvm.java.lang.Class.forName("java.io.File"), len(paths))
+    for place, path in enumerate(paths):
+        files[place] = jvm.java.io.File(str(path))
+    return files

@@ -16,10 +16,12 @@ the model; the first reason found is the answer's:
 from collections.abc import Sequence
 from typing import Protocol
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sf
+from pyspark.sql.types import LongType
 
 from streaming_app.instants import INSTANT
+from streaming_app.java_classes import called_anew
 
 MAX_REQUEST_ID_CHARACTERS = 100
 # Dearer than any car: a larger number is a slip of the keyboard, and would drown every error measure.
@@ -174,12 +176,7 @@ def answers(requests: DataFrame, model: PriceModel, model_version: str, generati
         request["requested_at"].alias("requested_at"),
         request["received_at"].alias("received_at"),
         # The clock itself: current_timestamp() stands still for the length of a real-time batch.
-        sf.date_format(
-            sf.timestamp_millis(
-                sf.reflect(sf.lit("java.lang.System"), sf.lit("currentTimeMillis")).cast("bigint")
-            ),
-            INSTANT,
-        ).alias("answered_at"),
+        sf.date_format(sf.timestamp_millis(_clock(requests.sparkSession)), INSTANT).alias("answered_at"),
     )
     request_id = request["request_id"].alias("request_id")
     rejection = sf.struct(
@@ -206,6 +203,10 @@ def answers(requests: DataFrame, model: PriceModel, model_version: str, generati
         .alias("value"),
         request["source_partition"].alias("partition"),
     )
+
+
+def _clock(spark: SparkSession) -> Column:
+    return called_anew(spark, "java.lang.System", "currentTimeMillis", LongType())
 
 
 def _interval(given: Sequence[str]) -> list[Column]:

@@ -16,7 +16,7 @@ import requests
 import structlog
 from pyspark.sql import SparkSession
 
-from streaming_app.flat_trees import lay_trees_flat
+from streaming_app.flat_stages import FlatModel, flat_model
 from streaming_app.jvm_stages import JvmStage, load_pipeline
 from streaming_app.logs import first_line
 from streaming_app.settings import ApplicationSettings, ServingSettings
@@ -50,17 +50,17 @@ class ServedModel:
     pipeline: str  # folder of the Spark pipeline, relative to the copy
     folder: Path
 
-    def load(self, spark: SparkSession) -> JvmStage:
+    def load(self, spark: SparkSession) -> JvmStage | FlatModel:
         """Load the pipeline. Raises UnfitModelError when Spark can't read it."""
         try:
             pipeline = load_pipeline(spark, (self.folder / self.pipeline).as_uri())
-            lay_trees_flat(spark, pipeline)
+            model = flat_model(spark, pipeline)
         except Exception as error:
             raise UnfitModelError(
                 f"Spark can't load version {self.version} of {self.name}: {first_line(error)}; "
                 "register a version that is a Spark pipeline of JVM stages, and set the alias to it"
             ) from error
-        return pipeline
+        return model or pipeline
 
 
 def find_version(settings: ServingSettings) -> str:

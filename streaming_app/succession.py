@@ -12,8 +12,8 @@ from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 from streaming_app.health import Status
-from streaming_app.jvm_stages import JvmStage
 from streaming_app.logs import first_line
+from streaming_app.messages import PriceModel
 from streaming_app.model_registry import ServedModel, UnfitModelError, fetch_model, version_with_alias
 from streaming_app.serving_query import check_model
 from streaming_app.settings import ServingSettings
@@ -30,7 +30,7 @@ class PreparedModel:
     """A version that is loaded and has priced its own input example."""
 
     served: ServedModel
-    model: JvmStage
+    model: PriceModel
 
 
 def prepare_model(spark: SparkSession, settings: ServingSettings, version: str) -> PreparedModel:

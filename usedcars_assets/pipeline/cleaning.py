@@ -141,15 +141,15 @@ def _text(field: str) -> str:
 
 def _number(number: Number) -> str:
     """The number in a text with or without its unit and thousands separators; null where there is none."""
-    raw = f"listing_raw.{number.field}"
-    text = f"lower({raw})"
+    text = raw = f"listing_raw.{number.field}"
     # The usual placeholder is no number either, but Spark finds that out by an exception, which is dear.
     worth_a_try = f"{raw} <> '--'"
     if number.part:
         text = f"substring_index({text}, '@', {1 if number.part == 'before @' else -1})"
         if number.part == "after @":
             worth_a_try += f" AND contains({raw}, '@')"
-    number_alone = f"replace(rtrim(' {number.unit}', {text}), ',', '')"
+    unit = f" {number.unit}{number.unit.upper()}"  # its letters, of either case, are cut off at the end
+    number_alone = f"replace(rtrim('{unit}', {text}), ',', '')"
     return f"CASE WHEN {worth_a_try} THEN try_cast({number_alone} AS DOUBLE) END"
 
 

@@ -84,8 +84,9 @@ FLAGS: dict[str, str] = {
     "model_year": "CAST(coalesce(year, 0) AS DOUBLE)",
     "listed_month": "CAST(month({date}) AS DOUBLE)",
     "options": (
-        "CASE WHEN length(major_options) > 2"
-        " THEN 1D + length(major_options) - length(replace(major_options, ',', '')) ELSE 0D END"
+        # Bytes, as Spark has to count characters.
+        "CASE WHEN octet_length(major_options) > 2 THEN 1D + octet_length(major_options)"
+        " - octet_length(replace(major_options, ',', '')) ELSE 0D END"
     ),
     **{
         f"has_{name}": f"CAST(coalesce(contains(major_options, '{option}'), FALSE) AS DOUBLE)"

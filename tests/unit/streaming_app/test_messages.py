@@ -13,6 +13,7 @@ from pyspark.ml.feature import SQLTransformer
 from pyspark.sql import DataFrame, SparkSession
 
 from streaming_app.messages import answers, requests_to_answer, set_prices
+from streaming_app.serving_query import optimised
 
 MAX_BYTES = 4096
 LISTING = {"make_name": "Honda", "year": 2017}
@@ -40,8 +41,9 @@ def as_records(spark: SparkSession, values: list[bytes | None]) -> DataFrame:
 
 
 def answered(spark: SparkSession, model: PipelineModel, values: list[bytes | None]) -> list[dict[str, Any]]:
-    """The answers to the values, by source offset; an answer's partition and key are as agreed."""
-    rows = answers(requests_to_answer(as_records(spark, values), MAX_BYTES), model, "7", 12).collect()
+    """The answers to the values by serving's plan, by source offset; partition and key are as agreed."""
+    requests = requests_to_answer(as_records(spark, values), MAX_BYTES)
+    rows = optimised(answers(requests, model, "7", 12)).collect()
     given = [json.loads(row["value"]) for row in rows]
     for row, answer in zip(rows, given, strict=True):
         assert row["partition"] == answer["source_partition"] == 1
