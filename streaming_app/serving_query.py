@@ -30,6 +30,7 @@ _PRODUCER = {
     "kafka.max.block.ms": _FOREVER_MS,
     # At thousands of answers a second each would else be a request of its own to the broker.
     "kafka.linger.ms": "1",
+    "kafka.batch.size": "65536",  # bytes; with more to do than can be done, fewer requests to the broker
     "kafka.compression.type": "none",
     "kafka.reconnect.backoff.max.ms": "1000",
 }
