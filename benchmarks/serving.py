@@ -1,16 +1,18 @@
 """Serving beside its peers, with the model in service, on a platform that is up and has one (`make demo`).
 
-    python benchmarks/serving.py [--only serving ...] [--steady 500] [--seconds 60]
+    python benchmarks/serving.py [--only serving ...] [--steady 500] [--seconds 60] [--beside "make demo"]
 
 Each is asked alone, over topics of its own, with raw listings of the platform's generator: at a steady rate,
 and then at higher and higher rates for as long as the 99th percentile stays below a second. A latency is the
 time from when a request was due to having its answer; over Kafka, a process of its own sends. `mlflow models
-serve` is asked over HTTP, by as many clients as there are requests in flight, 64 at most.
+serve` is asked over HTTP, by as many clients as there are requests in flight, 64 at most. What is to run
+`--beside` each is started once its steady rate is measured, and that is measured again until it has ended.
 """
 
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -63,6 +65,13 @@ class Measured:
     def holds(self) -> bool:
         return len(self.latencies) == self.asked and self.quantile(0.99) < LONGEST_P99
 
+    def __str__(self) -> str:
+        """How many were answered, and how soon."""
+        p50, p99, longest = (1000 * self.quantile(share) for share in (0.5, 0.99, 1))
+        return (
+            f"{len(self.latencies):,} of {self.asked:,}, p50 {p50:.1f}, p99 {p99:.1f}, max {longest:.0f} ms"
+        )
+
 
 Ask = Callable[[float, float], Measured]
 
@@ -80,8 +89,19 @@ class Topics:
         for made in admin.create_topics([NewTopic(t, n, 1) for t, n in partitions.items()]).values():
             made.result()
 
-    def ask(self, rate: float, seconds: float) -> Measured:
-        """Requests at an even rate."""
+    def of_serving(self, port: int, home: Path) -> dict[str, str]:
+        """The settings of a serving process that answers here."""
+        return {
+            "USEDCARS_REQUESTS_TOPIC": self.requests,
+            "USEDCARS_PREDICTIONS_TOPIC": self.predictions,
+            "USEDCARS_TAKEOVERS_TOPIC": self.takeovers,
+            "USEDCARS_SERVING_GROUP": self.requests,
+            "USEDCARS_SERVING_PORT": str(port),
+            "USEDCARS_HOME": str(home),
+        }
+
+    def new_answers(self) -> Consumer:
+        """Reads the answers that come from now on."""
         consumer = Consumer(
             {
                 **{"bootstrap.servers": self.brokers, "group.id": "benchmark", "enable.auto.commit": False},
@@ -93,6 +113,11 @@ class Topics:
         consumer.assign(
             [TopicPartition(p.topic, p.partition, e) for p, e in zip(partitions, ends, strict=True)]
         )
+        return consumer
+
+    def ask(self, rate: float, seconds: float) -> Measured:
+        """Requests at an even rate."""
+        consumer = self.new_answers()
         mark, total = uuid4().hex[:8], int(rate * seconds)
         own = mark.encode()
         latencies: list[float] = []
@@ -182,39 +207,70 @@ def memory(process: psutil.Process) -> float:
     return sum(p.memory_info().rss for p in [process, *process.children(recursive=True)]) / 2**20
 
 
-def measure(
-    name: str, ask: Ask, process: psutil.Process, steady: float, seconds: float, rates: tuple[int, ...]
-) -> list[str]:
+def beside(command: str, ask: Ask, steady: float) -> Measured:
+    """The steady rate for as long as the command runs."""
+    latencies: list[float] = []
+    asked = 0
+    with tempfile.TemporaryFile() as output:
+        running = subprocess.Popen(shlex.split(command), stdout=output, stderr=subprocess.STDOUT)
+        while running.poll() is None:
+            found = ask(steady, SECONDS_A_RATE)
+            latencies += found.latencies
+            asked += found.asked
+        if running.returncode:
+            output.seek(0)
+            raise SystemExit(f"{command} fails:\n{output.read().decode()[-3000:]}")
+    return Measured(steady, asked, sorted(latencies))
+
+
+def steadily(name: str, found: Measured, highest: str, held: str) -> list[str]:
     """A row of the table."""
+    return [
+        name,
+        f"{found.rate:g}/s",
+        f"{found.quantile(0.5) * 1000:.1f}",
+        f"{found.quantile(0.99) * 1000:.1f}",
+        f"{found.quantile(1) * 1000:.0f}",
+        f"{len(found.latencies):,} of {found.asked:,}",
+        highest,
+        held,
+    ]
+
+
+def measure(
+    name: str,
+    ask: Ask,
+    process: psutil.Process,
+    steady: float,
+    seconds: float,
+    rates: tuple[int, ...],
+    command: str | None,
+) -> Iterator[list[str]]:
+    """The rows of the table."""
     ask(3 * steady, WARM_UP_SECONDS)
+    before = memory(process)
     at_rest = ask(steady, seconds)
     held = memory(process)
+    print(f"  {name}: {steady:g}/s, {at_rest}, MiB before {before:,.0f}, after {held:,.0f}", flush=True)
+    beside_it = command and beside(command, ask, steady)
+    if beside_it:
+        print(f"  {name} beside {command}: {steady:g}/s, {beside_it}", flush=True)
     best: Measured | None = None
     for rate in (rate for rate in rates if rate > steady):
         ask(rate, 5)
         found = ask(rate, SECONDS_A_RATE)
         if not found.holds():  # once more: the platform beside it has its own bursts of work
             found = ask(rate, SECONDS_A_RATE)
-        print(
-            f"  {name}: {rate}/s, {len(found.latencies)} of {found.asked}, p99 {found.quantile(0.99):.3f} s",
-            flush=True,
-        )
+        print(f"  {name}: {rate}/s, {found}", flush=True)
         if not found.holds():
             break
         best = found
     highest = f"{best.rate:,.0f}/s" if best else f"below {min(r for r in rates if r > steady):,}/s"
     if not best and at_rest.holds():
         highest = f"{steady:,.0f}/s"
-    return [
-        name,
-        f"{steady:g}/s",
-        f"{at_rest.quantile(0.5) * 1000:.1f}",
-        f"{at_rest.quantile(0.99) * 1000:.1f}",
-        f"{at_rest.quantile(1) * 1000:.0f}",
-        f"{len(at_rest.latencies):,} of {at_rest.asked:,}",
-        highest,
-        f"{held:,.0f}",
-    ]
+    yield steadily(name, at_rest, highest, f"{before:,.0f}, {held:,.0f}")
+    if beside_it:
+        yield steadily(f"{name} beside {command}", beside_it, "", "")
 
 
 def main() -> None:
@@ -227,6 +283,7 @@ def main() -> None:
     parser.add_argument("--steady", type=float, default=500, help="requests a second")
     parser.add_argument("--steady-http", type=float, default=5, help="the same for mlflow models serve")
     parser.add_argument("--seconds", type=float, default=60, help="how long the steady rate is measured")
+    parser.add_argument("--beside", metavar="COMMAND", help="what runs beside the steady rate, once more")
     given = parser.parse_args()
     platform = PlatformSettings()
     environment = {**os.environ, **platform.service_environment()}
@@ -235,7 +292,16 @@ def main() -> None:
     version = find_version(settings)
     table = Table(title=f"version {version} of {settings.registered_model}, {os.cpu_count()} cores")
     for column in (
-        *("peer", "steady", "p50 ms", "p99 ms", "max ms", "answered", "kept with p99 < 1 s", "MiB"),
+        *(
+            "peer",
+            "steady",
+            "p50 ms",
+            "p99 ms",
+            "max ms",
+            "answered",
+            "kept with p99 < 1 s",
+            "MiB before, after",
+        ),
     ):
         table.add_column(column, justify="right")
     with tempfile.TemporaryDirectory(prefix="uc-") as name:
@@ -252,14 +318,7 @@ def main() -> None:
             log = folder / "peer.log"
             topics = Topics(settings.kafka_bootstrap_servers, asked)
             port = next(ports)
-            own = environment | {
-                "USEDCARS_REQUESTS_TOPIC": topics.requests,
-                "USEDCARS_PREDICTIONS_TOPIC": topics.predictions,
-                "USEDCARS_TAKEOVERS_TOPIC": topics.takeovers,
-                "USEDCARS_SERVING_GROUP": topics.requests,
-                "USEDCARS_SERVING_PORT": str(port),
-                "USEDCARS_HOME": str(folder / f"home-{port}"),
-            }
+            own = environment | topics.of_serving(port, folder / f"home-{port}")
             command = {
                 "serving": [sys.executable, "-m", "streaming_app.serving"],
                 "micro-batches": [sys.executable, str(PEERS / "micro_batches.py")],
@@ -279,7 +338,8 @@ def main() -> None:
             own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
             with running(command, own, log) as process:
                 await_answers(ask, process, log)
-                table.add_row(*measure(peer, ask, process, steady, given.seconds, rates))
+                for row in measure(peer, ask, process, steady, given.seconds, rates, given.beside):
+                    table.add_row(*row)
             Console(width=140).print(table)  # also of those before, should the next one fail
 
 

@@ -23,7 +23,6 @@ from pathlib import Path
 
 import requests
 from asked_listings import asked_listings
-from confluent_kafka import Consumer, TopicPartition
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from rich.console import Console
@@ -69,12 +68,7 @@ def take_turns(client: MlflowClient, alias: str, versions: list[str], takeovers:
 
 def answers(topics: Topics, until: threading.Thread) -> Iterator[tuple[float, dict[str, int]]]:
     """The time of each answer in the log, and the answer, until the thread has ended."""
-    consumer = Consumer(
-        {"bootstrap.servers": topics.brokers, "group.id": "benchmark", "enable.auto.commit": False}
-    )
-    partitions = [TopicPartition(topics.predictions, p) for p in range(PARTITIONS)]
-    ends = [consumer.get_watermark_offsets(p, timeout=10)[1] for p in partitions]
-    consumer.assign([TopicPartition(p.topic, p.partition, e) for p, e in zip(partitions, ends, strict=True)])
+    consumer = topics.new_answers()
     while until.is_alive():
         for record in consumer.consume(1_000, 0.1):
             yield record.timestamp()[1] / 1000, json.loads(record.value() or b"")
@@ -100,16 +94,11 @@ def main() -> None:
             pass
         asked.write_text(json.dumps(asked_listings(raw, 2_000)))
         topics = Topics(settings.kafka_bootstrap_servers, asked)
-        environment = os.environ | {
-            "USEDCARS_REQUESTS_TOPIC": topics.requests,
-            "USEDCARS_PREDICTIONS_TOPIC": topics.predictions,
-            "USEDCARS_TAKEOVERS_TOPIC": topics.takeovers,
-            "USEDCARS_SERVING_GROUP": topics.requests,
-            "USEDCARS_SERVING_PORT": str(PORT),
-            "USEDCARS_REGISTERED_MODEL": NAME,
-            "USEDCARS_HOME": str(folder / "home"),
-            "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
-        }
+        environment = (
+            os.environ
+            | topics.of_serving(PORT, folder / "home")
+            | {"USEDCARS_REGISTERED_MODEL": NAME, "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri}
+        )
         with running([sys.executable, "-m", "streaming_app.serving"], environment, log) as process:
             await_answers(topics.ask, process, log)
             topics.ask(WARM_UP_RATE, WARM_UP_SECONDS)
