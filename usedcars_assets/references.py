@@ -72,6 +72,8 @@ class FeatureTable(_Reference):
     path: str
     rows: int
     sample: tuple[Mapping[str, str], ...] = ()
+    layout: str = ""  # digest of how the features are made
+    features: Mapping[str, tuple[str, ...]] = {}  # by vector: what stands where in it
     seconds: float
 
 
@@ -126,6 +128,14 @@ class TrainedMember(_Reference):
     cv_mean: MetricValues = {}
     training_seconds: float = 0
     validation_seconds: float = 0
+    # Of boosted trees: what a later training needs to know to go on from this one.
+    code: str = ""
+    layout: str = ""  # of its features
+    train_rows: int = 0
+    rows_anew: int = 0  # of the training that began with the first tree
+    trees: int = 0
+    boosters: str = ""  # where they are stored; none of others
+    warm_start: str = ""  # the boosters of the former training that this one went on from
 
 
 class StackedModel(_Reference):
@@ -167,6 +177,7 @@ class TrainingExport(_Reference):
     rows: int
     feature_settings: Mapping[str, float | int | str]
     parameters: Mapping[str, Mapping[str, float | int | str]]  # by member
+    warm_starts: Mapping[str, str] = {}  # by member: the boosters of a former training that it went on from
     test: Mapping[str, MetricValues]  # by member and of the stack
 
 

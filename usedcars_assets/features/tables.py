@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ from usedcars_assets.training.members import DEFAULT_MEMBERS, MEMBER_NAMES
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 STABLE_PARTITIONS = 8
 TRAINING_DISTRIBUTION = "training_distribution.json"
 """The name of its file, beside the features and in the registered version."""
@@ -164,8 +164,11 @@ def _window(cleaned: Mapping[str, CleanedBatch], last: int) -> tuple[list[Cleane
 
 
 def _data_version(window: list[CleanedBatch]) -> str:
-    versions = sorted(f"{batch.version.batch}\0{batch.version.fingerprint}" for batch in window)
-    return hashlib.blake2b("\n".join(versions).encode(), digest_size=16).hexdigest()
+    return _digest(sorted(f"{batch.version.batch}\0{batch.version.fingerprint}" for batch in window))
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()
 
 
 def _make(
@@ -230,6 +233,8 @@ def make_feature_tables(
                 path=path,
                 rows=written.count(),
                 sample=sample_rows(written.drop("features", "linear_features")),
+                layout=_digest([CODE_VERSION, *map(str, asdict(settings).values())]),
+                features=features.names,
                 seconds=time.monotonic() - started,
             )
         )

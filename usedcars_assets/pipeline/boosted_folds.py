@@ -4,6 +4,9 @@ Chen and Guestrin, "XGBoost: a scalable tree boosting system", 2016. The rows co
 Python task, or into several that XGBoost's collective joins, and are binned there once. The model of a fold
 is trained on the same bins with a weight of 0 for the rows of that fold, which so have no part in it but in
 where the edges of the bins are, and predicts them at once. docs/decisions/026 has the measurements.
+
+A training of few further rows need not begin anew: it adds some trees to those of the former one, fold by
+fold, as a car stays in its fold (docs/decisions/037).
 """
 
 import json
@@ -36,6 +39,7 @@ _SCHEMA = pa.schema(
     ]
 )
 _SPARK_SCHEMA = "listing_id string, prediction double, report string, booster binary"
+_TREES_ADDED = 10  # to those of a former training
 _RIDGE = 1e-4  # of standardised columns; enough to solve for columns that hang together
 _Floats = npt.NDArray[np.float32]
 _Doubles = npt.NDArray[np.float64]
@@ -50,9 +54,24 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Boosters:
+    """What a later training goes on from: by fold, and by None for all rows, the trees as XGBoost's JSON.
+
+    curves: as of BoostedFolds, by fold. error: of all rows by trees that did not see them (RMSE of log
+    price). before: how many of the trees of all rows are of a former training.
+    """
+
+    trees: Mapping[int | None, bytes]
+    curves: Mapping[int, list[tuple[float, float]]]
+    error: float
+    before: int = 0
+
+
+@dataclass(frozen=True)
 class BoostedFolds:
     """booster: of all rows, XGBoost's JSON; line: what its trees are added to, if they are.
 
+    boosters: the same and those of the folds, for a later training to go on from.
     unseen: listing_id and prediction of log price by the models that had no row of the fold, checkpointed.
     fold_seconds: what each fold's model took to train, and to predict the rows of its fold.
     trees: how many the model has: `n_estimators`, or fewer where more did the folds no good.
@@ -60,6 +79,7 @@ class BoostedFolds:
     """
 
     booster: bytes
+    boosters: Boosters
     line: Line | None
     unseen: DataFrame
     fold_seconds: list[tuple[float, float]]
@@ -79,6 +99,7 @@ class _Task:
     on_a_line: bool
     early_stopping: bool
     collective: Mapping[str, Any] | None
+    former: Boosters | None
 
 
 def boost_folds(
@@ -89,6 +110,7 @@ def boost_folds(
     seed: int,
     *,
     on_a_line: bool = False,
+    former: Boosters | None = None,
 ) -> BoostedFolds:
     """Trains a model without each of the folds, and one on all rows.
 
@@ -100,11 +122,12 @@ def boost_folds(
     over the others.
     on_a_line: the trees are of what a linear model (ridge regression: Hoerl and Kennard, 1970) leaves; raises
     PipelineError when a feature is missing somewhere, which trees alone can do without.
+    former: of a training with the same folds and features; some trees are added to its own.
     """
     workers = int(parameters["num_workers"])
     with _collective(workers) as collective:
         constraints = monotone_constraints(rows, features) if parameters.get("monotone") else ()
-        task = _task(folds, parameters, seed, on_a_line, constraints, collective)
+        task = _task(folds, parameters, seed, on_a_line, constraints, collective, former)
         # Not a cache, which would train again what it has lost.
         found = (
             rows_in_order(rows, features, workers)
@@ -118,17 +141,19 @@ def boost_folds(
             "see the asset check no_missing_features, and materialise the feature tables again."
         )
     reports = {report["fold"]: report for report in (json.loads(row.report) for row in told)}
-    (booster,) = (bytes(row.booster) for row in told if row.booster is not None)
+    trees = {json.loads(row.report)["fold"]: bytes(row.booster) for row in told}
     whole = reports[None]
+    curves = {fold: [(seen, unseen) for seen, unseen in reports[fold]["curve"]] for fold in folds}
     line = Line(np.array(whole["coefficients"]), whole["intercept"]) if on_a_line else None
     return BoostedFolds(
-        booster=booster,
+        booster=trees[None],
+        boosters=Boosters(trees, curves, whole["error"], whole["before"]),
         line=line,
         unseen=found.where("report IS NULL").select("listing_id", "prediction"),
         fold_seconds=[(reports[fold]["training"], reports[fold]["prediction"]) for fold in folds],
         training_seconds=whole["training"],
         trees=whole["trees"],
-        curves=[[(seen, unseen) for seen, unseen in reports[fold]["curve"]] for fold in folds],
+        curves=list(curves.values()),
     )
 
 
@@ -161,7 +186,7 @@ def fold_curve(
     batches: of `rows_in_order`, all of them in this process. constraints: of `monotone_constraints`.
     """
     _import_xgboost()
-    task = _task(folds, parameters, seed, on_a_line, constraints, None)
+    task = _task(folds, parameters, seed, on_a_line, constraints, None, None)
     fitted = _Boosting.of(_Part.of(batches), task, threads).fitted(fold, task.rounds)
     return [unseen for _, unseen in fitted.curve]
 
@@ -173,6 +198,7 @@ def _task(
     on_a_line: bool,
     constraints: Sequence[int],
     collective: Mapping[str, Any] | None,
+    former: Boosters | None,
 ) -> _Task:
     own = ("n_estimators", "early_stopping", "monotone", "num_workers", "max_bin")
     settings = {name: value for name, value in parameters.items() if name not in own}
@@ -188,11 +214,12 @@ def _task(
             "objective": "reg:squarederror",
             "seed": seed,
         },
-        rounds=int(parameters["n_estimators"]),
+        rounds=_TREES_ADDED if former else int(parameters["n_estimators"]),
         max_bin=int(parameters["max_bin"]),
         on_a_line=on_a_line,
         early_stopping=bool(parameters["early_stopping"]),
         collective=collective,
+        former=former,
     )
 
 
@@ -278,30 +305,38 @@ class _Part:
         of_folds = {fold: boosting.fitted(fold, task.rounds) for fold in task.folds}
         curves = {fold: [unseen for _, unseen in fitted.curve] for fold, fitted in of_folds.items()}
 
-        def trees_without(fold: int | None) -> int:
+        def rounds_without(fold: int | None) -> int:
             # A fold's own errors have no say in how its rows are predicted.
             return best_rounds([curves[other] for other in curves if other != fold])
 
         stops = task.early_stopping and len(curves) > 1
-        unseen, reports = np.full(len(self.fold), np.nan), []
+        unseen, reports, boosters = np.full(len(self.fold), np.nan), [], []
         for fold, fitted in of_folds.items():
             started = time.monotonic()
             held_out = self.fold == fold
-            trees = trees_without(fold) if stops else task.rounds
-            predicted = fitted.of_line + fitted.booster.predict(matrix, iteration_range=(0, trees))
+            kept = fitted.booster[: fitted.before + (rounds_without(fold) if stops else task.rounds)]
+            predicted = fitted.of_line + kept.predict(matrix)
             unseen[held_out] = predicted[held_out]
             prediction = time.monotonic() - started
+            former = [] if task.former is None else task.former.curves[fold][: fitted.before]
+            curve = [*former, *fitted.curve]
             reports.append(
-                {"fold": fold, "training": fitted.seconds, "prediction": prediction, "curve": fitted.curve}
+                {"fold": fold, "training": fitted.seconds, "prediction": prediction, "curve": curve}
             )
-        trees = trees_without(None) if stops else task.rounds
-        whole = boosting.fitted(None, trees)
-        report = {"fold": None, "training": whole.seconds, "trees": trees}
+            boosters.append(bytes(kept.save_raw("json")))
+        whole = boosting.fitted(None, rounds_without(None) if stops else task.rounds)
+        report = {
+            "fold": None,
+            "training": whole.seconds,
+            "before": whole.before,
+            "trees": whole.booster.num_boosted_rounds(),
+            "error": _root_mean_square(unseen - self.log_price),
+        }
+        boosters.append(bytes(whole.booster.save_raw("json")))
         if lines:
             report |= {"coefficients": lines[None].coefficients.tolist(), "intercept": lines[None].intercept}
         if not collective.is_distributed() or collective.get_rank() == 0:
             told = [json.dumps(each) for each in (*reports, report)]
-            boosters = [*(None for _ in reports), bytes(whole.booster.save_raw("json"))]
             nothing = (pa.nulls(len(told), field.type) for field in list(_SCHEMA)[:2])
             yield pa.RecordBatch.from_arrays(
                 [*nothing, pa.array(told, pa.string()), pa.array(boosters, pa.binary())], schema=_SCHEMA
@@ -337,9 +372,13 @@ class _Part:
 
 
 class _Fitted(NamedTuple):
-    """curve: after each tree, the root mean squared errors of log price of the rows seen and not seen."""
+    """before: the trees of a former training among those of `booster`, which come first.
+
+    curve: after each further tree, the root mean squared errors of log price of the rows seen and not seen.
+    """
 
     booster: Any
+    before: int
     of_line: _Doubles
     curve: list[tuple[float, float]]
     seconds: float
@@ -353,6 +392,7 @@ class _Boosting:
     matrix: Any
     lines: Mapping[int | None, Line]
     settings: Mapping[str, Any]
+    former: Mapping[int | None, bytes]
 
     @staticmethod
     def of(part: _Part, task: _Task, threads: int) -> "_Boosting":
@@ -360,7 +400,8 @@ class _Boosting:
 
         matrix = xgboost.QuantileDMatrix(_as_iterator(part.blocks), max_bin=task.max_bin, nthread=threads)
         lines = part.lines(task.folds) if task.on_a_line else {}
-        return _Boosting(part, matrix, lines, {**task.settings, "max_bin": task.max_bin, "nthread": threads})
+        settings = {**task.settings, "max_bin": task.max_bin, "nthread": threads}
+        return _Boosting(part, matrix, lines, settings, task.former.trees if task.former else {})
 
     def fitted(self, fold: int | None, rounds: int) -> _Fitted:
         """Trees that the rows of the fold have no part in, and their errors."""
@@ -381,19 +422,28 @@ class _Boosting:
             return "unseen", curve[-1][1]
 
         watched: dict[str, Any] = {"evals": [(self.matrix, "rows")], "custom_metric": errors}
+        former = xgboost.Booster(model_file=bytearray(self.former[fold])) if self.former else None
+        before = former.num_boosted_rounds() if former else 0
         booster = xgboost.train(
-            {**self.settings, "disable_default_eval_metric": 1},
+            # Further trees draw other rows and features than the first ones did.
+            {**self.settings, "disable_default_eval_metric": 1, "seed": self.settings["seed"] + before},
             self.matrix,
             rounds,
             verbose_eval=False,
+            xgb_model=former,
             **({} if fold is None else watched),
         )
-        return _Fitted(booster, of_line, curve, time.monotonic() - started)
+        return _Fitted(booster, before, of_line, curve, time.monotonic() - started)
 
 
 def best_rounds(curves: Sequence[Sequence[float]]) -> int:
     """The number of trees with the least error of rows not seen, over the folds together."""
     return 1 + int(np.argmin(np.mean(np.square(curves), axis=0)))
+
+
+def _root_mean_square(errors: _Doubles) -> float:
+    sums = _added_up(np.array([np.square(errors).sum(), len(errors)], np.float64))
+    return float(np.sqrt(sums[0] / sums[1]))
 
 
 def _added_up(sums: _Doubles) -> _Doubles:

@@ -36,12 +36,14 @@ class FeatureTables:
 
     train, test: listing_id, fold (train only), price (USD), log_price, features (vector for trees),
         linear_features (vector for linear models: features, powers, one-hot), make_name, body_type, year.
+    names: of what stands where in each of the vectors.
     pipeline: from cleaned columns to both vectors, for rows it was not fitted on.
     distribution: of the training rows, by feature.
     """
 
     train: DataFrame
     test: DataFrame
+    names: dict[str, tuple[str, ...]]
     pipeline: PipelineModel
     distribution: TrainingDistribution
 
@@ -251,6 +253,10 @@ def build_features(cleaned: DataFrame, settings: FeatureSettings) -> FeatureTabl
     return FeatureTables(
         train=of_train.transform(in_folds).selectExpr("listing_id", "fold", *kept),
         test=of_new_rows.transform(in_test).selectExpr("listing_id", *kept),
+        names={
+            "features": FEATURE_NAMES,
+            "linear_features": (*FEATURE_NAMES, *BENDS, *one_hot.vocabulary),
+        },
         pipeline=PipelineModel([derive, *of_new_rows.stages]),
         distribution=distribution,
     )

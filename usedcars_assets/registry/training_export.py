@@ -58,6 +58,7 @@ def training_export(
         rows=rows,
         feature_settings=feature_pipeline.settings,
         parameters={member.name: member.parameters for member in members},
+        warm_starts={member.name: member.warm_start for member in members if member.warm_start},
         test={"stacked_model": stacked_model.test, **{member.name: member.test for member in members}},
     )
     with clear_failures("exporting the training rows"):

@@ -29,6 +29,13 @@ class _BoostedTreesConfig(Config):
     reg_lambda: float = Field(default=2.0, ge=0, description="L2 penalty on leaf values.")
     max_bin: int = Field(default=256, ge=2, le=1024, description="Bins of a feature.")
     num_workers: int = Field(default=1, ge=1, description="Spark tasks that train together.")
+    warm_start_share: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Part of the rows that may be new to the trees of the former training for it to go on "
+        "from these; 0: always anew.",
+    )
     tuned: bool = Field(
         default=True, description="What stands at its default here is as the last search found it best."
     )

@@ -16,7 +16,13 @@ from dagster import (
 
 from usedcars_assets.failures import OUTAGE_RETRIES, clear_failures
 from usedcars_assets.ingestion.batches import OWNERS
-from usedcars_assets.references import FeatureTable, TrainedMember, TunedMember, TunedParameters
+from usedcars_assets.references import (
+    REFERENCE,
+    FeatureTable,
+    TrainedMember,
+    TunedMember,
+    TunedParameters,
+)
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.resources.references import reference_path
@@ -35,11 +41,12 @@ from usedcars_assets.training.plots import (
     learning_curves,
     plot_of,
 )
+from usedcars_assets.training.warm_start import why_anew
 
 if TYPE_CHECKING:
     from usedcars_assets.pipeline.members.training import MemberResult
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 DEFAULT_MEMBERS = ("gradient_boosting", "residual_boosting", "support_vector", "elastic_net")
 MEMBER_NAMES = (*DEFAULT_MEMBERS, "random_forest")
 BY_XGBOOST = ("gradient_boosting", "residual_boosting")
@@ -95,7 +102,10 @@ def member_asset(name: str) -> AssetsDefinition:
             return Output(without, metadata={"trained": False, "members": list(training.members)})
         with clear_failures(f"training {name}"):
             parameters = parameters_of(config, lake, name)
-            return _train(context, name, parameters, train_features, test_features, spark, lake, mlflow)
+            share = float(getattr(config, "warm_start_share", 0))
+            return _train(
+                context, name, parameters, share, train_features, test_features, spark, lake, mlflow
+            )
 
     return trained
 
@@ -113,7 +123,7 @@ def parameters_of(config: Config, lake: Lake, name: str) -> dict[str, Any]:
     """What a run's configuration says; what it leaves at the defaults is as the last search found it best."""
     from usedcars_assets.pipeline.members import MEMBERS
 
-    parameters: dict[str, Any] = config.model_dump()
+    parameters: dict[str, Any] = config.model_dump(exclude={"warm_start_share"})
     if not parameters.pop("tuned", False):
         return parameters
     found = tuned_members(lake).get(name)
@@ -130,6 +140,7 @@ def _train(
     context: AssetExecutionContext,
     name: str,
     parameters: dict[str, Any],
+    warm_start_share: float,
     train: FeatureTable,
     test: FeatureTable,
     spark: SharedSpark,
@@ -139,41 +150,73 @@ def _train(
     from pyspark.ml import PipelineModel
     from pyspark.sql import functions as sf
 
+    from usedcars_assets.pipeline.errors import MissingTableError
+    from usedcars_assets.pipeline.members import MEMBERS
     from usedcars_assets.pipeline.members.training import train_member
+    from usedcars_assets.pipeline.stored_boosters import boosters_table, read_boosters
     from usedcars_assets.pipeline.tables import read_table, write_table
 
     training = train.training
     path = f"{training.path}/members/{name}"
-    with (
-        spark.step(context) as session,
-        train_member(
+    planned = TrainedMember(
+        training=training,
+        name=name,
+        trained=False,
+        parameters=parameters,
+        code=CODE_VERSION,
+        layout=train.layout,
+        train_rows=train.rows,
+    )
+    features = train.features.get(MEMBERS[name].features, ())
+    before = _former(lake, name)
+    anew = why_anew(before, planned, warm_start_share)
+    with spark.step(context) as session:
+        former = None
+        if before and not anew:
+            try:
+                former = read_boosters(read_table(session, lake.uri(before.boosters)), features)
+                anew = None if former else "a feature of the former trees is gone"
+            except MissingTableError:
+                anew = "the former trees are gone"
+        with train_member(
             name,
             read_table(session, lake.uri(train.path)),
             read_table(session, lake.uri(test.path)),
             parameters,
             training.seed,
-        ) as result,
-    ):
-        spark.save_model(PipelineModel([result.model]), lake.uri(f"{path}/model"))
-        for table in ("out_of_fold", "test_predictions"):
-            write_table(getattr(result, table), lake.uri(f"{path}/{table}"), overwrite=True)
-        in_usd = sf.exp(f"prediction_{name}") * result.smearing
-        plot = plot_of(result.test_predictions.withColumn("prediction", in_usd))
+            former,
+        ) as result:
+            spark.save_model(PipelineModel([result.model]), lake.uri(f"{path}/model"))
+            for table in ("out_of_fold", "test_predictions"):
+                write_table(getattr(result, table), lake.uri(f"{path}/{table}"), overwrite=True)
+            in_usd = sf.exp(f"prediction_{name}") * result.smearing
+            plot = plot_of(result.test_predictions.withColumn("prediction", in_usd))
+        if result.boosters:
+            write_table(
+                boosters_table(session, result.boosters, features),
+                lake.uri(f"{path}/boosters"),
+                overwrite=True,
+            )
+    went_on = before if before and result.boosters and result.boosters.before else None
     experiment_id = mlflow.experiment_id()
     curves = learning_curves(result.curves, result.trees) if result.trees else None
     plots = {PREDICTED_AGAINST_TRUE: plot, **({LEARNING_CURVES: curves} if curves else {})}
     run_id = _log(mlflow, experiment_id, training.mlflow_run_id, result, plots, context.run.run_id)
-    reference = TrainedMember(
-        training=training,
-        name=name,
-        trained=True,
-        path=path,
-        mlflow_run_id=run_id,
-        parameters=result.parameters,
-        test=_values(result.test_metrics),
-        cv_mean=result.cv_mean,
-        training_seconds=result.training_seconds,
-        validation_seconds=result.validation_seconds,
+    reference = planned.model_copy(
+        update={
+            "trained": True,
+            "path": path,
+            "mlflow_run_id": run_id,
+            "parameters": result.parameters,
+            "test": _values(result.test_metrics),
+            "cv_mean": result.cv_mean,
+            "training_seconds": result.training_seconds,
+            "validation_seconds": result.validation_seconds,
+            "rows_anew": went_on.rows_anew if went_on else train.rows,
+            "trees": result.trees or 0,
+            "boosters": f"{path}/boosters" if result.boosters else "",
+            "warm_start": went_on.boosters if went_on else "",
+        }
     )
     metadata: dict[str, Any] = {
         "trained": True,
@@ -187,9 +230,23 @@ def _train(
         "mlflow_run": MetadataValue.url(mlflow.run_url(run_id, experiment_id)),
     }
     if curves:
-        metadata["trees"] = result.trees
         metadata["learning_curves"] = MetadataValue.md(as_markdown_image(curves, "learning curves"))
+    if result.boosters:
+        metadata["trees"] = result.trees
+        metadata["trees_of_former_training"] = result.boosters.before
+        metadata["began"] = (
+            f"with the trees of training {went_on.training.training_id}"
+            if went_on
+            else f"anew, as {anew or 'with more trees the former ones were worse'}"
+        )
     return Output(reference, metadata=metadata)
+
+
+def _former(lake: Lake, name: str) -> TrainedMember | None:
+    """The member as it was trained last."""
+    document = lake.read_json(reference_path(AssetKey(name)))
+    former = document and REFERENCE.validate_python(document)
+    return former if isinstance(former, TrainedMember) and former.trained else None
 
 
 def _values(metrics: Any) -> dict[str, float]:
@@ -235,6 +292,7 @@ def _log(
                 "validation_seconds": result.validation_seconds,
                 "smearing": result.smearing,
                 **({"trees": result.trees} if result.trees else {}),
+                **({"trees_of_former_training": result.boosters.before} if result.boosters else {}),
             },
             tags={"member": result.name},
         )

@@ -70,12 +70,17 @@ def reproduce(
 def retrain(
     spark: SharedSpark, lake: Lake, export: TrainingExport, run_id: str
 ) -> dict[str, dict[str, float]]:
-    """Errors on the test rows of the members and of `stacked_model`, trained on nothing but the export."""
+    """Errors on the test rows of the members and of `stacked_model`, trained on nothing but the export.
+
+    And, where the version went on from a former training, on the boosters of that.
+    """
     from dataclasses import asdict
 
     from usedcars_assets.pipeline.features import FeatureSettings
+    from usedcars_assets.pipeline.members import MEMBERS
     from usedcars_assets.pipeline.members.training import train_member
     from usedcars_assets.pipeline.stacking import train_stack
+    from usedcars_assets.pipeline.stored_boosters import read_boosters
     from usedcars_assets.pipeline.tables import read_table
 
     training = export.training.model_copy(update={"training_id": f"reproduction-{run_id}"})
@@ -84,8 +89,12 @@ def retrain(
         train, test, _ = make_feature_tables(spark, lake, training, export.path, settings, time.monotonic())
         session = spark.spark_session
         tables = read_table(session, lake.uri(train.path)), read_table(session, lake.uri(test.path))
+        former = {
+            name: read_boosters(read_table(session, lake.uri(path)), train.features[MEMBERS[name].features])
+            for name, path in export.warm_starts.items()
+        }
         results = {
-            name: train_member(name, *tables, parameters, training.seed)
+            name: train_member(name, *tables, parameters, training.seed, former.get(name))
             for name, parameters in export.parameters.items()
         }
         stack = train_stack(

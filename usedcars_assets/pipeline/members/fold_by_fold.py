@@ -9,6 +9,7 @@ from pyspark.ml import Model
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
+from usedcars_assets.pipeline.boosted_folds import Boosters
 from usedcars_assets.pipeline.members.member import CrossValidate, CrossValidation, Parameters
 from usedcars_assets.pipeline.queries_at_once import queries_at_once
 
@@ -31,6 +32,7 @@ def fold_by_fold(fit: Fit) -> CrossValidate:
         parameters: Parameters,
         seed: int,
         folds: Sequence[int],
+        _: Boosters | None = None,  # each is trained anew
     ) -> CrossValidation:
         cached: list[DataFrame] = []
 

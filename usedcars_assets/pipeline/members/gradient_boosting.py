@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 
-from usedcars_assets.pipeline.boosted_folds import BoostedFolds, boost_folds
+from usedcars_assets.pipeline.boosted_folds import BoostedFolds, Boosters, boost_folds
 from usedcars_assets.pipeline.dense_vectors import dense_vectors
 from usedcars_assets.pipeline.jvm_stage import JvmStage, in_one_stage
 from usedcars_assets.pipeline.members.member import CrossValidation, Member, Parameters
@@ -30,13 +30,41 @@ DEFAULTS: Parameters = {
 }
 
 
+# Of the error of a former training, by which one that goes on from it may be larger.
+_MOST_WORSE = 0.005
+
+
 def cross_validate(
-    rows: DataFrame, features: str, prediction: str, parameters: Parameters, seed: int, folds: Sequence[int]
+    rows: DataFrame,
+    features: str,
+    prediction: str,
+    parameters: Parameters,
+    seed: int,
+    folds: Sequence[int],
+    former: Boosters | None = None,
 ) -> CrossValidation:
     """Trees of the log price."""
-    boosted = boost_folds(rows, features, folds, parameters, seed)
+    boosted = boosted_on(rows, features, folds, parameters, seed, former)
     model = served_trees(rows.sparkSession, boosted.booster, features, prediction)
     return as_cross_validation(boosted, model, prediction)
+
+
+def boosted_on(
+    rows: DataFrame,
+    features: str,
+    folds: Sequence[int],
+    parameters: Parameters,
+    seed: int,
+    former: Boosters | None,
+    *,
+    on_a_line: bool = False,
+) -> BoostedFolds:
+    """Trees added to the former ones, where that is not worse than those were; else all are new."""
+    if former:
+        found = boost_folds(rows, features, folds, parameters, seed, on_a_line=on_a_line, former=former)
+        if found.boosters.error <= former.error * (1 + _MOST_WORSE):
+            return found
+    return boost_folds(rows, features, folds, parameters, seed, on_a_line=on_a_line)
 
 
 def as_cross_validation(boosted: BoostedFolds, model: JvmStage, prediction: str) -> CrossValidation:
@@ -48,6 +76,7 @@ def as_cross_validation(boosted: BoostedFolds, model: JvmStage, prediction: str)
         training_seconds=boosted.training_seconds,
         trees=boosted.trees,
         curves=boosted.curves,
+        boosters=boosted.boosters,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pyspark.ml.feature import SQLTransformer
 from pyspark.sql import DataFrame
 
-from usedcars_assets.pipeline.boosted_folds import boost_folds
+from usedcars_assets.pipeline.boosted_folds import Boosters
 from usedcars_assets.pipeline.jvm_stage import in_one_stage
 from usedcars_assets.pipeline.linear_models import linear_model
 from usedcars_assets.pipeline.members import gradient_boosting
@@ -18,10 +18,16 @@ from usedcars_assets.pipeline.members.member import CrossValidation, Member, Par
 
 
 def cross_validate(
-    rows: DataFrame, features: str, prediction: str, parameters: Parameters, seed: int, folds: Sequence[int]
+    rows: DataFrame,
+    features: str,
+    prediction: str,
+    parameters: Parameters,
+    seed: int,
+    folds: Sequence[int],
+    former: Boosters | None = None,
 ) -> CrossValidation:
     """A line and trees for each fold; the parameters are those of the trees."""
-    boosted = boost_folds(rows, features, folds, parameters, seed, on_a_line=True)
+    boosted = gradient_boosting.boosted_on(rows, features, folds, parameters, seed, former, on_a_line=True)
     spark, line = rows.sparkSession, boosted.line
     assert line is not None  # noqa: S101  narrows the type of what was asked for
     of_line, of_trees = f"{prediction}_of_line", f"{prediction}_of_trees"

@@ -10,6 +10,7 @@ from pyspark.ml import Model
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
+from usedcars_assets.pipeline.boosted_folds import Boosters
 from usedcars_assets.pipeline.bounds import bounds_of, log_price_extremes
 from usedcars_assets.pipeline.errors import PipelineError
 from usedcars_assets.pipeline.evaluation import Metrics, evaluate, mean_and_deviation, metrics_by_slice
@@ -30,7 +31,7 @@ class MemberResult:
     fold_metrics: of each fold's rows, in the order of the folds, by the model that did not see them.
     fold_seconds: what each fold's model took to train, and to predict the rows of its fold.
     validation_seconds: of all folds, and of the predictions and metrics of `model`.
-    trees, curves: see CrossValidation.
+    trees, curves, boosters: see CrossValidation.
     """
 
     name: str
@@ -49,6 +50,7 @@ class MemberResult:
     validation_seconds: float
     trees: int | None
     curves: Sequence[Sequence[tuple[float, float]]]
+    boosters: Boosters | None
 
     def __enter__(self) -> Self:
         """The result, its predictions cached until the end of the block."""
@@ -72,10 +74,12 @@ def train_member(
     test: DataFrame,
     parameters: Parameters,
     seed: int,
+    former: Boosters | None = None,
 ) -> MemberResult:
     """Cross-validates a base model over `train.fold`, then trains it on all training rows.
 
-    train, test: tables of `build_features`. parameters: replace some of the member's defaults.
+    train, test: tables of `build_features`. parameters: replace some of the member's defaults. former: of a
+    training with the same parameters, folds and features of which few rows are new, to go on from.
     Several members may be trained at once from several threads (pyspark.InheritableThread).
     """
     member = MEMBERS[name]
@@ -95,7 +99,7 @@ def train_member(
     try:
         seen = rows.agg(sf.collect_set("fold").alias("folds"), *log_price_extremes()).collect()[0]
         folds, inside = sorted(seen.folds), bounds_of(seen).kept_inside(prediction)
-        found = member.cross_validate(rows, member.features, prediction, chosen, seed, folds)
+        found = member.cross_validate(rows, member.features, prediction, chosen, seed, folds, former)
         cached += found.cached
         model = found.model
         start = time.monotonic()
@@ -139,6 +143,7 @@ def train_member(
         validation_seconds=validation_seconds,
         trees=found.trees,
         curves=found.curves,
+        boosters=found.boosters,
     )
 
 
