@@ -396,4 +396,44 @@ def test_what_a_search_finds_is_taken_by_the_next_training_where_nobody_has_said
     assert training.output("gradient_boosting")["parameters"] == {**found["parameters"], **said}
     make(boosting, **said, tuned=False)
     learnt = training.output("gradient_boosting")["parameters"]
-    assert learnt == {**CONFIGS["gradient_boosting"]().model_dump(exclude={"tuned"}), **said}
+    assert learnt == {
+        **CONFIGS["gradient_boosting"]().model_dump(exclude={"tuned", "warm_start_share"}),
+        **said,
+    }
+
+
+def test_a_training_with_few_new_rows_goes_on_from_the_former_trees_and_can_be_trained_again(
+    training: SmallTraining,
+) -> None:
+    former = training.output("gradient_boosting")
+    said = {"n_estimators": 20, "max_depth": 4, "tuned": False}
+    stages = [feature_tables, *MEMBER_ASSETS, stacked_model, registered_model, training_export]
+    done = materialize(
+        ASSETS,
+        selection=stages,
+        resources=training.resources,
+        instance=training.instance,
+        run_config={
+            "ops": {
+                "feature_tables": {
+                    "config": {"folds": FOLDS, "members": MEMBERS, "last_batches": 1, "seed": 7}
+                },
+                "gradient_boosting": {"config": said},
+                "random_forest": {"config": {"trees": 3, "max_depth": 4}},
+            }
+        },
+    )
+    assert done.success
+
+    record, export = training.output("gradient_boosting"), training.output("training_export")
+    assert record["warm_start"] == former["boosters"]
+    assert former["trees"] < record["trees"] <= former["trees"] + 10
+    assert record["rows_anew"] == former["train_rows"]
+    logged = training.client.get_run(record["mlflow_run_id"]).data.metrics
+    assert logged["trees_of_former_training"] == former["trees"]
+    assert export["warm_starts"] == {"gradient_boosting": former["boosters"]}
+    again = reproduction.execute_in_process(
+        run_config={"ops": {"reproduce": {"config": {"model_version": export["version"]}}}},
+        resources={name: training.resources[name] for name in ("lake", "spark")},
+    )
+    assert again.success
