@@ -292,16 +292,14 @@ def main() -> None:
     version = find_version(settings)
     table = Table(title=f"version {version} of {settings.registered_model}, {os.cpu_count()} cores")
     for column in (
-        *(
-            "peer",
-            "steady",
-            "p50 ms",
-            "p99 ms",
-            "max ms",
-            "answered",
-            "kept with p99 < 1 s",
-            "MiB before, after",
-        ),
+        "peer",
+        "steady",
+        "p50 ms",
+        "p99 ms",
+        "max ms",
+        "answered",
+        "kept with p99 < 1 s",
+        "MiB before, after",
     ):
         table.add_column(column, justify="right")
     with tempfile.TemporaryDirectory(prefix="uc-") as name:

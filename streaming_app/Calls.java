@@ -19,23 +19,31 @@ public final class Calls {
 
     /** Of a method of an object that travels with the plan, which gives the same for the same arguments. */
     public static Column of(Object object, String method, DataType type, Column[] arguments) {
+        return ExpressionUtils.column(of(object, method, type, expressions(arguments)));
+    }
+
+    /** The same in a plan. */
+    static Expression of(Object object, String method, DataType type, Expression[] arguments) {
         Literal target = Literal.fromObject(object, new ObjectType(object.getClass()));
-        return ExpressionUtils.column(
-            new Invoke(target, method, type, expressions(arguments), expressions(new Column[0]), true, true, true));
+        return new Invoke(target, method, type, seq(arguments), seq(new Expression[0]), true, true, true);
     }
 
     /** Of a static method, called anew for each row; not null. */
     public static Column anew(Class owner, String method, DataType type, Column[] arguments) {
         return ExpressionUtils.column(
             new StaticInvoke(
-                owner, type, method, expressions(arguments), expressions(new Column[0]), true, false, false, Option.empty()));
+                owner, type, method, seq(expressions(arguments)), seq(new Expression[0]), true, false, false, Option.empty()));
     }
 
-    private static Seq expressions(Column[] columns) {
+    private static Expression[] expressions(Column[] columns) {
         Expression[] expressions = new Expression[columns.length];
         for (int place = 0; place < columns.length; place++) {
             expressions[place] = ExpressionUtils.expression(columns[place]);
         }
+        return expressions;
+    }
+
+    static Seq seq(Expression[] expressions) {
         return CollectionConverters.asScala(Arrays.asList(expressions)).toSeq();
     }
 }

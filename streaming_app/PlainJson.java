@@ -4,18 +4,14 @@ import java.io.Serializable;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
-import java.util.Collections;
 import java.util.Locale;
 import org.apache.spark.sql.catalyst.InternalRow;
 import org.apache.spark.sql.catalyst.expressions.BoundReference;
 import org.apache.spark.sql.catalyst.expressions.Expression;
 import org.apache.spark.sql.catalyst.expressions.GenericInternalRow;
 import org.apache.spark.sql.catalyst.expressions.JsonToStructs;
-import org.apache.spark.sql.catalyst.expressions.Literal;
-import org.apache.spark.sql.catalyst.expressions.objects.Invoke;
 import org.apache.spark.sql.catalyst.plans.logical.LogicalPlan;
 import org.apache.spark.sql.types.DataTypes;
-import org.apache.spark.sql.types.ObjectType;
 import org.apache.spark.sql.types.StringType;
 import org.apache.spark.sql.types.StructField;
 import org.apache.spark.sql.types.StructType;
@@ -24,7 +20,6 @@ import org.apache.spark.unsafe.types.UTF8String;
 import scala.Function1;
 import scala.Tuple2;
 import scala.collection.Iterator;
-import scala.jdk.javaapi.CollectionConverters;
 import scala.runtime.AbstractPartialFunction;
 
 /**
@@ -57,7 +52,11 @@ public final class PlainJson implements Serializable {
         }
 
         public Object applyOrElse(Object expression, Function1 otherwise) {
-            return isDefinedAt(expression) ? called((JsonToStructs) expression) : otherwise.apply(expression);
+            if (!isDefinedAt(expression)) {
+                return otherwise.apply(expression);
+            }
+            JsonToStructs json = (JsonToStructs) expression;
+            return Calls.of(new PlainJson(json), "read", json.dataType(), new Expression[] {json.child()});
         }
     }
 
@@ -74,18 +73,10 @@ public final class PlainJson implements Serializable {
         return true;
     }
 
-    private static Expression called(JsonToStructs json) {
-        Expression target = Literal.fromObject(new PlainJson(json), new ObjectType(PlainJson.class));
-        return new Invoke(target, "read", json.dataType(), seq(json.child()), seq(null), true, true, true);
-    }
-
-    private static scala.collection.immutable.Seq seq(Expression expression) {
-        return CollectionConverters.asScala(
-            expression == null ? Collections.emptyList() : Collections.singletonList(expression)).toSeq();
-    }
-
     private PlainJson(JsonToStructs json) {
-        sparks = (Expression) json.withNewChildren(seq(new BoundReference(0, DataTypes.StringType, true)));
+        Expression[] text = {new BoundReference(0, DataTypes.StringType, true)};
+        sparks = (Expression) json.withNewChildren(Calls.seq(text));
+        String ofMalformed = ofMalformed(json);
         String[] columns = ((StructType) json.schema()).fieldNames();
         fields = columns.length;
         int size = Integer.highestOneBit(fields + 1) << 3;
@@ -98,7 +89,7 @@ public final class PlainJson implements Serializable {
                 slot = (slot + 1) & (size - 1);
             }
             names[slot] = name;
-            places[slot] = columns[place].equals(ofMalformed(json)) ? -1 : place;
+            places[slot] = columns[place].equals(ofMalformed) ? -1 : place;
         }
     }
 

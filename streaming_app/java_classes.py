@@ -39,42 +39,39 @@ def called_anew(
     spark: SparkSession, owner: str, method: str, returns: DataType, arguments: Sequence[Column] = ()
 ) -> Column:
     """What a static method gives, called anew for each row."""
-    call = java_classes(spark).Calls.anew(_class(spark, owner), method, *_typed(spark, returns, arguments))
-    return JvmColumn(call)
+    calls = java_classes(spark).Calls  # first, as it makes our own classes known to the loader
+    found = _loader(spark.sparkContext._jvm).loadClass(owner)
+    return JvmColumn(calls.anew(found, method, *_typed(spark, returns, arguments)))
 
 
 def _typed(spark: SparkSession, returns: DataType, arguments: Sequence[Column]) -> tuple[Any, Any]:
-    context: Any = spark.sparkContext
-    columns = context._gateway.new_array(context._jvm.org.apache.spark.sql.Column, len(arguments))
-    for place, argument in enumerate(arguments):
-        columns[place] = argument._jc
-    return context._jvm.org.apache.spark.sql.types.DataType.fromJson(returns.json()), columns
-
-
-def _class(spark: SparkSession, name: str) -> Any:
     jvm: Any = spark.sparkContext._jvm
-    loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
-    return loader.loadClass(name)
+    columns = _array(jvm, "org.apache.spark.sql.Column", [argument._jc for argument in arguments])
+    return jvm.org.apache.spark.sql.types.DataType.fromJson(returns.json()), columns
 
 
 @cache  # once a JVM: each compilation would make classes of its own, which the JVM would have to warm up with
 def _defined(jvm: Any) -> Any:
-    # Spark's, which is also the parent of that of its tasks.
-    loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
+    loader = _loader(jvm)
     sources = sorted(Path(__file__).parent.glob("*.java"))
     with TemporaryDirectory(prefix="usedcars-classes-") as folder:
         compiler = jvm.org.codehaus.janino.Compiler()
         compiler.setIClassLoader(jvm.org.codehaus.janino.ClassLoaderIClassLoader(loader))
         compiler.setDestinationDirectory(jvm.java.io.File(folder), False)
-        compiler.compile(_files(jvm, sources))
+        compiler.compile(_array(jvm, "java.io.File", [jvm.java.io.File(str(source)) for source in sources]))
         loader.addURL(jvm.java.io.File(folder).toURI().toURL())
         for compiled in Path(folder).rglob("*.class"):  # while the files are there
             loader.loadClass(".".join(compiled.relative_to(folder).with_suffix("").parts))
     return jvm.usedcars
 
 
-def _files(jvm: Any, paths: Sequence[Path]) -> Any:
-    files = jvm.java.lang.reflect.Array.newInstance(jvm.java.lang.Class.forName("java.io.File"), len(paths))
-    for place, path in enumerate(paths):
-        files[place] = jvm.java.io.File(str(path))
-    return files
+def _loader(jvm: Any) -> Any:
+    """Spark's, which is also the parent of that of its tasks."""
+    return jvm.java.lang.Thread.currentThread().getContextClassLoader()
+
+
+def _array(jvm: Any, kind: str, values: Sequence[Any]) -> Any:
+    array = jvm.java.lang.reflect.Array.newInstance(_loader(jvm).loadClass(kind), len(values))
+    for place, value in enumerate(values):
+        array[place] = value
+    return array

@@ -57,8 +57,9 @@ class Line:
 class Boosters:
     """What a later training goes on from: by fold, and by None for all rows, the trees as XGBoost's JSON.
 
-    curves: as of BoostedFolds, by fold. error: of all rows by trees that did not see them (RMSE of log
-    price). before: how many of the trees of all rows are of a former training.
+    curves: by fold, after each tree the errors of the rows seen and not seen; error: of all rows by trees
+    that did not see them (all RMSE of log price). before: how many of the trees of all rows are of a former
+    training.
     """
 
     trees: Mapping[int | None, bytes]
@@ -69,23 +70,29 @@ class Boosters:
 
 @dataclass(frozen=True)
 class BoostedFolds:
-    """booster: of all rows, XGBoost's JSON; line: what its trees are added to, if they are.
+    """boosters: of all rows and of the folds; line: what the trees of all rows are added to, if they are.
 
-    boosters: the same and those of the folds, for a later training to go on from.
     unseen: listing_id and prediction of log price by the models that had no row of the fold, checkpointed.
     fold_seconds: what each fold's model took to train, and to predict the rows of its fold.
-    trees: how many the model has: `n_estimators`, or fewer where more did the folds no good.
-    curves: of each fold, after each tree the errors of the rows seen and not seen (RMSE of log price).
+    trees: how many the model has: of those that it might have no more than did the folds good.
     """
 
-    booster: bytes
     boosters: Boosters
     line: Line | None
     unseen: DataFrame
     fold_seconds: list[tuple[float, float]]
     training_seconds: float
     trees: int
-    curves: list[list[tuple[float, float]]]
+
+    @property
+    def booster(self) -> bytes:
+        """Of all rows, XGBoost's JSON."""
+        return self.boosters.trees[None]
+
+    @property
+    def curves(self) -> list[list[tuple[float, float]]]:
+        """Those of the boosters, in the order of the folds."""
+        return list(self.boosters.curves.values())
 
 
 @dataclass(frozen=True)
@@ -146,14 +153,12 @@ def boost_folds(
     curves = {fold: [(seen, unseen) for seen, unseen in reports[fold]["curve"]] for fold in folds}
     line = Line(np.array(whole["coefficients"]), whole["intercept"]) if on_a_line else None
     return BoostedFolds(
-        booster=trees[None],
         boosters=Boosters(trees, curves, whole["error"], whole["before"]),
         line=line,
         unseen=found.where("report IS NULL").select("listing_id", "prediction"),
         fold_seconds=[(reports[fold]["training"], reports[fold]["prediction"]) for fold in folds],
         training_seconds=whole["training"],
         trees=whole["trees"],
-        curves=list(curves.values()),
     )
 
 

@@ -16,13 +16,7 @@ from dagster import (
 
 from usedcars_assets.failures import OUTAGE_RETRIES, clear_failures
 from usedcars_assets.ingestion.batches import OWNERS
-from usedcars_assets.references import (
-    REFERENCE,
-    FeatureTable,
-    TrainedMember,
-    TunedMember,
-    TunedParameters,
-)
+from usedcars_assets.references import FeatureTable, TrainedMember, TunedMember, TunedParameters
 from usedcars_assets.resources.lake import Lake
 from usedcars_assets.resources.mlflow import MlflowTracking
 from usedcars_assets.resources.references import reference_path
@@ -168,7 +162,7 @@ def _train(
         train_rows=train.rows,
     )
     features = train.features.get(MEMBERS[name].features, ())
-    before = _former(lake, name)
+    before = _former(lake, name) if warm_start_share else None
     anew = why_anew(before, planned, warm_start_share)
     with spark.step(context) as session:
         former = None
@@ -245,8 +239,8 @@ def _train(
 def _former(lake: Lake, name: str) -> TrainedMember | None:
     """The member as it was trained last."""
     document = lake.read_json(reference_path(AssetKey(name)))
-    former = document and REFERENCE.validate_python(document)
-    return former if isinstance(former, TrainedMember) and former.trained else None
+    former = TrainedMember.model_validate(document) if document else None
+    return former if former and former.trained else None
 
 
 def _values(metrics: Any) -> dict[str, float]:

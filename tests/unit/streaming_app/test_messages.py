@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import SQLTransformer
@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from streaming_app.messages import answers, requests_to_answer, set_prices
 from streaming_app.serving_query import optimised
+from tests.batches_of_texts import few_batches
 
 MAX_BYTES = 4096
 LISTING = {"make_name": "Honda", "year": 2017}
@@ -239,16 +240,7 @@ def mutated_messages(draw: st.DrawFn) -> bytes:
     return value + value if how == "doubled" else value
 
 
-@settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=[
-        HealthCheck.function_scoped_fixture,
-        HealthCheck.too_slow,
-        HealthCheck.data_too_large,
-        HealthCheck.large_base_example,
-    ],
-)
+@few_batches
 @given(values=st.lists(mutated_messages(), min_size=20, max_size=120))
 def test_every_message_is_answered_once_or_is_a_set_price_whatever_its_bytes(
     spark: SparkSession, model: PipelineModel, values: list[bytes]

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 from pyspark.sql.types import Row
 
 from streaming_app.serving_query import optimised
+from tests.batches_of_texts import few_batches
 
 FIELDS = ("year", "make_name", "nested", "é")
 SCHEMA = ", ".join(f"`{field}` STRING" for field in (*FIELDS, "malformed"))
@@ -179,16 +180,7 @@ def written_objects(draw: st.DrawFn) -> bytes:
     return value
 
 
-@settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=[
-        HealthCheck.function_scoped_fixture,
-        HealthCheck.too_slow,
-        HealthCheck.data_too_large,
-        HealthCheck.large_base_example,
-    ],
-)
+@few_batches
 @given(values=st.lists(written_objects(), min_size=20, max_size=100))
 def test_whatever_is_written_is_read_as_spark_reads_it(spark: SparkSession, values: list[bytes]) -> None:
     check(spark, values)
