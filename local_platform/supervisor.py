@@ -57,7 +57,7 @@ stdout_logfile_maxbytes=20MB
 stdout_logfile_backups=2
 """
 
-_YIELDING = ("nice", "-n", "10")
+_YIELDING = (sys.executable, "-m", "local_platform.yielding")
 
 RUNNING_STATES = {"STARTING", "RUNNING", "BACKOFF"}
 DAEMON_START_SECONDS = 15

@@ -1,0 +1,36 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+AUTOGROUP = Path("/proc/self/autogroup")
+TELL = "import os, pathlib; print(os.getpid(), os.getpgrp(), os.getsid(0), os.nice(0))"
+
+
+def told(command: str, *, leader: bool) -> list[str]:
+    started = subprocess.Popen(
+        [sys.executable, "-m", "local_platform.yielding", sys.executable, "-c", command],
+        stdout=subprocess.PIPE,
+        text=True,
+        process_group=0 if leader else None,
+    )
+    output, _ = started.communicate(timeout=30)
+    assert started.returncode == 0
+    return [str(started.pid), *output.split()]
+
+
+@pytest.mark.parametrize("leader", [True, False], ids=["as Supervisor starts it", "from a shell"])
+def test_what_yields_leads_a_session_of_its_own_under_the_process_id_that_it_was_started_with(
+    leader: bool,
+) -> None:
+    pid, own, group, session, nice = told(TELL, leader=leader)
+    assert pid == own == group == session != str(os.getsid(0))
+    assert nice == "19"
+
+
+@pytest.mark.skipif(not AUTOGROUP.exists(), reason="this kernel does not group processes by session")
+def test_the_session_is_nice_to_other_sessions_as_well() -> None:
+    _, *words = told("print(open('/proc/self/autogroup').read())", leader=True)
+    assert words[1:] == ["nice", "19"]
