@@ -1,17 +1,16 @@
 """Of trainings and rollouts, one is under way at a time."""
 
-from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster import AssetKey, DagsterInstance, DagsterRun, RunsFilter
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from usedcars_assets.ingestion.batches import TRAINING_TAG
 
-_UNFINISHED = [*IN_PROGRESS_RUN_STATUSES, DagsterRunStatus.CANCELING, DagsterRunStatus.NOT_STARTED]
 _ROLLOUT = AssetKey("serving_rollout")
 
 
 def unfinished_training(instance: DagsterInstance) -> DagsterRun | None:
     """The training or rollout that is queued or runs, also one of chosen assets; None if the way is free."""
-    runs = instance.get_runs(RunsFilter(statuses=_UNFINISHED))
+    runs = instance.get_runs(RunsFilter(statuses=NOT_FINISHED_STATUSES))
     return next(filter(_trains_or_rolls_out, runs), None)
 
 

@@ -10,11 +10,13 @@ from dagster import (
     Failure,
     MaterializeResult,
     RunRequest,
+    RunsFilter,
     SensorEvaluationContext,
     SensorResult,
     asset,
     sensor,
 )
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from pydantic import Field
 
 from usedcars_assets.failures import OUTAGE_RETRIES, clear_failures, explain
@@ -31,6 +33,8 @@ from usedcars_assets.rollout.live_pairs import live_pairs, span_since
 from usedcars_assets.rollout.service import Service, UndoneError
 from usedcars_assets.rollout.serving_rollout import ROLLOUT_TAG
 from usedcars_assets.settings import settings
+
+_JOB = "comparison"
 
 
 class ComparisonConfig(Config):
@@ -158,7 +162,7 @@ def _verdict(sentence: str, evidence: dict[str, float] | None = None) -> Materia
 
 @sensor(
     name="live_evidence",
-    job_name="comparison",
+    job_name=_JOB,
     minimum_interval_seconds=settings().rollback_interval_seconds,
     default_status=DefaultSensorStatus.RUNNING,
     description="Starts a comparison each time the messages since the last rollout have doubled.",
@@ -167,6 +171,9 @@ def live_evidence(context: SensorEvaluationContext, topics: Topics) -> SensorRes
     """One look at how much there is to judge by: each look is one run, whatever it finds."""
     if not settings().rollback:
         return SensorResult(skip_reason="Rollback by evidence is switched off (USEDCARS_ROLLBACK).")
+    going_on = RunsFilter(job_name=_JOB, statuses=NOT_FINISHED_STATUSES)
+    if context.instance.get_runs(going_on, limit=1):
+        return SensorResult(skip_reason="A comparison goes on: the next look comes after it.")
     first, most = 2 * settings().rollback_least_pairs, settings().rollback_most_messages
     try:
         watched = version_under_watch(read_promotions(topics))

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from dagster import (
     DagsterInstance,
+    DagsterRunStatus,
     Failure,
     SensorResult,
     build_asset_context,
@@ -19,6 +20,7 @@ from dagster import (
     instance_for_test,
     materialize,
 )
+from dagster._core.test_utils import create_run_for_test
 
 from tests.rollouts import deployment, registered_version, supervised, tracking
 from usedcars_assets.resources.spark import SharedSpark
@@ -152,6 +154,9 @@ def test_a_worse_version_is_rolled_back_with_its_reason_and_an_equal_one_stays(
     here.roll_out(equal)
     here.sell(1)
     (asked,) = here.evidence().run_requests or []
+    going_on = create_run_for_test(here.instance, job_name="comparison", status=DagsterRunStatus.STARTED)
+    assert here.evidence().run_requests == [], "one comparison at a time"
+    here.instance.delete_run(going_on.run_id)
     told = here.judge()
     assert told["pairs"] == CARS
     assert str(told["verdict"]).startswith(f"Version {equal} stays, not worse by evidence")
