@@ -53,7 +53,7 @@ _RECORDS_LOOKED_BACK = 200
 # Small batches, each planned anew: the second compiler is to take only what long proves hot, else it keeps
 # the cores busy for the first minutes.
 _JVM_OPTIONS = (
-    "-XX:ReservedCodeCacheSize=240m "
+    "-XX:+UseParallelGC -XX:ReservedCodeCacheSize=240m "
     "-XX:Tier4InvocationThreshold=50000 -XX:Tier4MinInvocationThreshold=6000 "
     "-XX:Tier4CompileThreshold=150000 -XX:Tier4BackEdgeThreshold=400000"
 )

@@ -20,7 +20,7 @@ _ACCOUNTS = (*OUTCOMES, "requests", "requests_priced")
 # The window of the totals: it is never late for anything, and never over.
 _ALWAYS = "named_struct('start', TIMESTAMP '1970-01-01', 'end', TIMESTAMP '9999-01-01')"
 # Named anew when the state changes: what a former release has left can't be gone on with.
-_STATE = "figures-3"
+_STATE = "figures-4"
 # What Spark marks an event time with, here once more where an expression has hidden it: without the mark no
 # window would ever be over, and the state would grow for ever.
 _EVENT_TIME = {"spark.watermarkDelayMs": 0}

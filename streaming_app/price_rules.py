@@ -62,27 +62,32 @@ def moves(
         _text("behind_watermark").alias("into"),
         *_nothing_measured(),
     )
-    return received.unionAll(_first_seen(keep_owners_answers(answers, takeovers), prices)).unionAll(
-        _answered(answers, prices, takeovers, settings)
+    answered = keep_owners_answers(answers, takeovers).where("type = 'price'")
+    requests = answered.select(
+        sf.col("answered_at").alias("at"),
+        "model_version",
+        _text(None).alias("out_of"),
+        _text("requests").alias("into"),
+        *_nothing_measured(),
+    )
+    return (
+        received.unionAll(_first_seen(prices))
+        .unionAll(requests)
+        .unionAll(_answered(answers, prices, takeovers, settings))
     )
 
 
-def _first_seen(answers: DataFrame, prices: DataFrame) -> DataFrame:
-    """Tell what is new from what repeats, prices and answers in one operator."""
+def _first_seen(prices: DataFrame) -> DataFrame:
+    """Tell what is new of the prices from what repeats."""
     new_message = _step("message", ("partition", "offset"), "behind_watermark", "duplicates")
     new_price = _step("price", ("request_id", "set_price"), "duplicates", "contradictory")
     first_price = _step("request", ("request_id",), "contradictory", "orphans")
-    first_answer = _step("answer", ("request_id",), None, "requests")
-    priced = prices.select(
-        sf.col("priced_at").alias("at"),
-        _text(None).alias("model_version"),
-        sf.inline(sf.array(new_message, new_price, first_price)),
-    )
-    answered = answers.where("type = 'price'").select(
-        sf.col("answered_at").alias("at"), "model_version", sf.inline(sf.array(first_answer))
-    )
     return (
-        priced.unionAll(answered)
+        prices.select(
+            sf.col("priced_at").alias("at"),
+            _text(None).alias("model_version"),
+            sf.inline(sf.array(new_message, new_price, first_price)),
+        )
         .dropDuplicatesWithinWatermark(["key"])
         .select("at", "model_version", "out_of", "into", *_nothing_measured())
     )
@@ -135,7 +140,7 @@ def _answered(
     ).select("at", "model_version", "out_of", "into", *_MEASURES)
 
 
-def _step(name: str, identity: tuple[str, ...], out_of: str | None, into: str) -> Column:
+def _step(name: str, identity: tuple[str, ...], out_of: str, into: str) -> Column:
     key = sf.concat_ws(" ", sf.lit(name), *identity)
     return sf.struct(key.alias("key"), _text(out_of).alias("out_of"), _text(into).alias("into"))
 

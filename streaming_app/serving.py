@@ -44,7 +44,7 @@ from streaming_app.output_log import OutputLog, Progress, TopicsError
 from streaming_app.serving_metrics import ServingMetrics
 from streaming_app.serving_query import plan_answers, start_query
 from streaming_app.settings import ServingSettings, from_environment
-from streaming_app.spark_session import start_spark
+from streaming_app.spark_session import SHORT_PAUSES, start_spark
 from streaming_app.succession import (
     SECONDS_TO_SEND,
     PreparedModel,
@@ -474,6 +474,7 @@ def _first_model(
                 settings.serving_spark_master,
                 settings.serving_spark_driver_memory,
                 settings.spark_jars,
+                SHORT_PAUSES,
             )
             try:
                 wait_for(partial(fetch_model, settings, version), stop, (), report=status.not_ready)

@@ -7,10 +7,11 @@ from pyspark.sql import DataFrame, SparkSession
 from streaming_app.kafka_access import for_spark
 from streaming_app.settings import KafkaSettings
 
-# G1 with a short pause goal even where the JVM would choose the serial collector (few cores, small memory).
 # Out of memory the process must die, so that another one takes over, and not linger half alive.
-_JVM_OPTIONS = "-XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:+ExitOnOutOfMemoryError -XX:+PerfDisableSharedMem"
-
+_JVM_OPTIONS = "-XX:+ExitOnOutOfMemoryError -XX:+PerfDisableSharedMem"
+# Also where the JVM would choose the serial collector (few cores, small memory).
+SHORT_PAUSES = "-XX:+UseG1GC -XX:MaxGCPauseMillis=20"
+"""Of the JVM's memory, at the expense of some processor time."""
 
 _JVM_LOG = Path(__file__).with_name("log4j2.properties")
 
@@ -19,9 +20,7 @@ class MissingJarsError(Exception):
     """The Kafka connector jars for Spark are not where they should be."""
 
 
-def start_spark(
-    name: str, master: str, driver_memory: str, jars: Path, jvm_options: str = ""
-) -> SparkSession:
+def start_spark(name: str, master: str, driver_memory: str, jars: Path, jvm_options: str) -> SparkSession:
     """Start the process's Spark session, with the Kafka connector of the folder `jars`.
 
     The JVM ends with this process, however this one ends: its gateway exits at the end of its standard
@@ -48,6 +47,12 @@ def start_spark(
         )
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
+        # What Spark keeps to show of jobs and plans that have ended nobody looks at; with its defaults it is
+        # a third of what live metrics have in use.
+        .config("spark.ui.retainedJobs", "20")
+        .config("spark.ui.retainedStages", "20")
+        .config("spark.ui.retainedTasks", "100")
+        .config("spark.sql.ui.retainedExecutions", "5")
         .config("spark.sql.session.timeZone", "UTC")
         # What would throw on a strange value gives null instead: no message may stop the query.
         .config("spark.sql.ansi.enabled", "false")

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from streaming_app.messages import answers, requests_to_answer
 from streaming_app.model_registry import find_version
 from streaming_app.settings import ServingSettings
-from streaming_app.spark_session import start_spark
+from streaming_app.spark_session import SHORT_PAUSES, start_spark
 from streaming_app.succession import prepare_model
 
 
@@ -47,6 +47,7 @@ if __name__ == "__main__":
         settings.serving_spark_master,
         settings.serving_spark_driver_memory,
         settings.spark_jars,
+        SHORT_PAUSES,
     )
     with tempfile.TemporaryDirectory() as folder:
         answer(spark, settings, Path(folder))
