@@ -7,6 +7,9 @@ and then at higher and higher rates for as long as the 99th percentile stays bel
 time from when a request was due to having its answer; over Kafka, a process of its own sends. `mlflow models
 serve` is asked over HTTP, by as many clients as there are requests in flight, 64 at most. What is to run
 `--beside` each is started once its steady rate is measured, and that is measured again until it has ended.
+
+`--only platform` asks the platform's own serving process, over the platform's topics, at the steady rate:
+live metrics follow, and a rollout beside it is its own.
 """
 
 import argparse
@@ -20,10 +23,11 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Self
 from uuid import uuid4
 
 import psutil
@@ -76,18 +80,42 @@ class Measured:
 Ask = Callable[[float, float], Measured]
 
 
+@dataclass(frozen=True)
 class Topics:
     """Asks over a requests topic and reads the answers."""
 
-    def __init__(self, brokers: str, listings: Path) -> None:
-        self.brokers, self.listings = brokers, listings
+    brokers: str
+    listings: Path
+    requests: str
+    predictions: str
+    takeovers: str
+
+    @classmethod
+    @contextmanager
+    def new(cls, brokers: str, listings: Path) -> Iterator[Self]:
+        """Topics of its own, deleted with the block: they are gigabytes."""
         mark = uuid4().hex[:8]
-        self.requests, self.predictions = f"bench-requests-{mark}", f"bench-predictions-{mark}"
-        self.takeovers = f"bench-takeovers-{mark}"
+        made = cls(
+            brokers, listings, *(f"bench-{what}-{mark}" for what in ("requests", "predictions", "takeovers"))
+        )
+        partitions = {made.requests: PARTITIONS, made.predictions: PARTITIONS, made.takeovers: 1}
         admin = AdminClient({"bootstrap.servers": brokers})
-        partitions = {self.requests: PARTITIONS, self.predictions: PARTITIONS, self.takeovers: 1}
-        for made in admin.create_topics([NewTopic(t, n, 1) for t, n in partitions.items()]).values():
-            made.result()
+        for creation in admin.create_topics([NewTopic(t, n, 1) for t, n in partitions.items()]).values():
+            creation.result()
+        try:
+            yield made
+        finally:
+            for deletion in admin.delete_topics(list(partitions)).values():
+                deletion.result()
+
+    @classmethod
+    def of_platform(cls, settings: ServingSettings, listings: Path) -> Self:
+        """Those over which the platform is asked."""
+        brokers, topics = (
+            settings.kafka_bootstrap_servers,
+            (settings.requests_topic, settings.predictions_topic),
+        )
+        return cls(brokers, listings, *topics, settings.takeovers_topic)
 
     def of_serving(self, port: int, home: Path) -> dict[str, str]:
         """The settings of a serving process that answers here."""
@@ -189,6 +217,15 @@ def running(command: list[str], environment: dict[str, str], log: Path) -> Itera
         started.wait()
 
 
+def serving_process(settings: ServingSettings) -> psutil.Process:
+    """The process that serves the platform."""
+    for connection in psutil.net_connections("tcp"):
+        is_its = connection.laddr and connection.laddr.port == settings.serving_port
+        if is_its and connection.status == psutil.CONN_LISTEN and connection.pid:
+            return psutil.Process(connection.pid)
+    raise SystemExit("the platform does not serve: bring it up with `make up`")
+
+
 def await_answers(ask: Ask, process: psutil.Process, log: Path) -> None:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -265,9 +302,9 @@ def measure(
         if not found.holds():
             break
         best = found
-    highest = f"{best.rate:,.0f}/s" if best else f"below {min(r for r in rates if r > steady):,}/s"
-    if not best and at_rest.holds():
-        highest = f"{steady:,.0f}/s"
+    highest = f"below {min((r for r in rates if r > steady), default=steady):,}/s"
+    if best or at_rest.holds():
+        highest = f"{best.rate if best else steady:,.0f}/s" if rates else ""
     yield steadily(name, at_rest, highest, f"{before:,.0f}, {held:,.0f}")
     if beside_it:
         yield steadily(f"{name} beside {command}", beside_it, "", "")
@@ -279,7 +316,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = ("serving", "micro-batches", "lean consumer", "mlflow models serve")
-    parser.add_argument("--only", nargs="+", choices=names, default=names, help="whom to measure")
+    every = (*names, "platform")
+    parser.add_argument("--only", nargs="+", choices=every, default=names, help="whom to measure")
     parser.add_argument("--steady", type=float, default=500, help="requests a second")
     parser.add_argument("--steady-http", type=float, default=5, help="the same for mlflow models serve")
     parser.add_argument("--seconds", type=float, default=60, help="how long the steady rate is measured")
@@ -313,10 +351,14 @@ def main() -> None:
         print(f"listings of {sum(map(len, listings)) / len(listings):.0f} characters on average")
         ports = count(18_081)
         for peer in given.only:
+            if peer == "platform":
+                process, ask = serving_process(settings), Topics.of_platform(settings, asked).ask
+                for row in measure(peer, ask, process, given.steady, given.seconds, (), given.beside):
+                    table.add_row(*row)
+                Console(width=140).print(table)
+                continue
             log = folder / "peer.log"
-            topics = Topics(settings.kafka_bootstrap_servers, asked)
             port = next(ports)
-            own = environment | topics.of_serving(port, folder / f"home-{port}")
             command = {
                 "serving": [sys.executable, "-m", "streaming_app.serving"],
                 "micro-batches": [sys.executable, str(PEERS / "micro_batches.py")],
@@ -328,13 +370,16 @@ def main() -> None:
                 ],
             }[peer]
             is_http = peer == "mlflow models serve"
-            ask = over_http(listings) if is_http else topics.ask
             steady, rates = (given.steady_http, HTTP_RATES) if is_http else (given.steady, RATES)
-            own["MLFLOW_TRACKING_URI"] = settings.mlflow_tracking_uri
-            own["PYTHONPATH"] = str(Path(__file__).parent.parent)
-            # Where `mlflow models serve` looks for uvicorn.
-            own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-            with running(command, own, log) as process:
+            with ExitStack() as ended:
+                topics = ended.enter_context(Topics.new(settings.kafka_bootstrap_servers, asked))
+                ask = over_http(listings) if is_http else topics.ask
+                own = environment | topics.of_serving(port, folder / f"home-{port}")
+                own["MLFLOW_TRACKING_URI"] = settings.mlflow_tracking_uri
+                own["PYTHONPATH"] = str(Path(__file__).parent.parent)
+                # Where `mlflow models serve` looks for uvicorn.
+                own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+                process = ended.enter_context(running(command, own, log))
                 await_answers(ask, process, log)
                 for row in measure(peer, ask, process, steady, given.seconds, rates, given.beside):
                     table.add_row(*row)

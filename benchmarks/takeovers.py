@@ -18,7 +18,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import requests
@@ -93,13 +93,15 @@ def main() -> None:
         for _ in generate_listings(raw, 2_000, seed=9):
             pass
         asked.write_text(json.dumps(asked_listings(raw, 2_000)))
-        topics = Topics(settings.kafka_bootstrap_servers, asked)
-        environment = (
-            os.environ
-            | topics.of_serving(PORT, folder / "home")
-            | {"USEDCARS_REGISTERED_MODEL": NAME, "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri}
-        )
-        with running([sys.executable, "-m", "streaming_app.serving"], environment, log) as process:
+        with ExitStack() as ended:
+            topics = ended.enter_context(Topics.new(settings.kafka_bootstrap_servers, asked))
+            environment = (
+                os.environ
+                | topics.of_serving(PORT, folder / "home")
+                | {"USEDCARS_REGISTERED_MODEL": NAME, "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri}
+            )
+            serving = [sys.executable, "-m", "streaming_app.serving"]
+            process = ended.enter_context(running(serving, environment, log))
             await_answers(topics.ask, process, log)
             topics.ask(WARM_UP_RATE, WARM_UP_SECONDS)
             seconds = given.takeovers * (SECONDS_BETWEEN + MOST_SECONDS)
