@@ -252,6 +252,7 @@ def beside(command: str, ask: Ask, steady: float) -> Measured:
         running = subprocess.Popen(shlex.split(command), stdout=output, stderr=subprocess.STDOUT)
         while running.poll() is None:
             found = ask(steady, SECONDS_A_RATE)
+            print(f"    {time.strftime('%H:%M:%S')} {found}", flush=True)
             latencies += found.latencies
             asked += found.asked
         if running.returncode:
