@@ -111,11 +111,13 @@ class Topics:
     @classmethod
     def of_platform(cls, settings: ServingSettings, listings: Path) -> Self:
         """Those over which the platform is asked."""
-        brokers, topics = (
+        return cls(
             settings.kafka_bootstrap_servers,
-            (settings.requests_topic, settings.predictions_topic),
+            listings,
+            settings.requests_topic,
+            settings.predictions_topic,
+            settings.takeovers_topic,
         )
-        return cls(brokers, listings, *topics, settings.takeovers_topic)
 
     def of_serving(self, port: int, home: Path) -> dict[str, str]:
         """The settings of a serving process that answers here."""
@@ -303,9 +305,12 @@ def measure(
         if not found.holds():
             break
         best = found
-    highest = f"below {min((r for r in rates if r > steady), default=steady):,}/s"
-    if best or at_rest.holds():
-        highest = f"{best.rate if best else steady:,.0f}/s" if rates else ""
+    if not rates:
+        highest = ""
+    elif best or at_rest.holds():
+        highest = f"{best.rate if best else steady:,.0f}/s"
+    else:
+        highest = f"below {min(r for r in rates if r > steady):,}/s"
     yield steadily(name, at_rest, highest, f"{before:,.0f}, {held:,.0f}")
     if beside_it:
         yield steadily(f"{name} beside {command}", beside_it, "", "")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-AUTOGROUP = Path("/proc/self/autogroup")
-TELL = "import os, pathlib; print(os.getpid(), os.getpgrp(), os.getsid(0), os.nice(0))"
+AUTOGROUP = Path("/proc/self/autogroup")  # only of kernels that group processes by session
+TELL = "import os; print(os.getpid(), os.getpgrp(), os.getsid(0), os.nice(0))"
 
 
 def told(command: str, *, leader: bool) -> list[str]:
@@ -30,7 +30,6 @@ def test_what_yields_leads_a_session_of_its_own_under_the_process_id_that_it_was
     assert nice == "19"
 
 
-@pytest.mark.skipif(not AUTOGROUP.exists(), reason="this kernel does not group processes by session")
-def test_the_session_is_nice_to_other_sessions_as_well() -> None:
-    _, *words = told("print(open('/proc/self/autogroup').read())", leader=True)
-    assert words[1:] == ["nice", "19"]
+def test_the_session_is_nice_to_other_sessions_as_well_where_the_kernel_knows_that() -> None:
+    _, *words = told("import subprocess; subprocess.run(['cat', '/proc/self/autogroup'])", leader=True)
+    assert words[1:] == ["nice", "19"] * AUTOGROUP.exists()
