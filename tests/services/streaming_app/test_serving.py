@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 from prometheus_client.parser import text_string_to_metric_families
+from tenacity import retry, stop_after_delay, wait_fixed
 
 from tests.dashboard import queried_metrics
 
@@ -139,6 +140,8 @@ def test_added_partitions_are_answered_too_unless_their_answers_have_no_place_or
     assert process.health("live") == (200, "ok")
 
 
+# Figures of batches are there once the first of the query, begun anew for more partitions, has ended.
+@retry(stop=stop_after_delay(60), wait=wait_fixed(0.5), reraise=True)
 def test_every_metric_that_the_dashboard_asks_for_is_told(served: Served) -> None:
     told = {
         sample.name
