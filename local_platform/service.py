@@ -30,7 +30,8 @@ class Service:
 
     `ready` answers None when the service can be used, and otherwise what is missing, in words.
     It is of use only with those that it `needs`, and starts after them unless it `starts_at_once`. One that
-    `yields` leaves the processor, with all that it starts, to those that answer.
+    `yields` leaves the processor, with all that it starts, to those that answer, and half of the cores unless
+    it works `on_all_cores`.
     `prepare` runs before the process starts, `finish` after it is ready; both may run any number of times.
     """
 
@@ -41,6 +42,7 @@ class Service:
     needs: tuple[str, ...] = ()
     starts_at_once: bool = False
     yields: bool = False
+    on_all_cores: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[], None] = no_preparation
     finish: Callable[[], None] = no_preparation

@@ -17,6 +17,7 @@ def spark_jvm_service(settings: PlatformSettings, environment: Mapping[str, str]
         name="spark-jvm",
         command=(sys.executable, "-m", "usedcars_assets.resources.jvm_keeper"),
         yields=True,
+        on_all_cores=True,
         environment=environment,
         ready=partial(listens, settings.spark_jvm_socket),
     )

@@ -122,9 +122,7 @@ def write_configuration(
         pairs = {**environment, **service.environment}
         text += _PROGRAM.format(
             name=service.name,
-            command=" ".join(
-                _quoted(word) for word in (*(_YIELDING if service.yields else ()), *service.command)
-            ),
+            command=" ".join(_quoted(word) for word in (*_yielding(service), *service.command)),
             directory=directory,
             environment=",".join(_variable(name, value) for name, value in pairs.items()),
             stop_timeout=settings.stop_timeout_seconds,
@@ -133,6 +131,12 @@ def write_configuration(
     file = configuration_file(settings)
     file.write_text(text)
     return file
+
+
+def _yielding(service: Service) -> tuple[str, ...]:
+    if not service.yields:
+        return ()
+    return (*_YIELDING, "--all-cores") if service.on_all_cores else _YIELDING
 
 
 class _SocketConnection(http.client.HTTPConnection):

@@ -81,7 +81,7 @@ def parse_messages(messages: DataFrame, max_bytes: int) -> DataFrame:
 
     # Never false. What is not deterministic is not copied: else the optimizer would push each condition on
     # the envelope below its making, and every message would be parsed a dozen times.
-    once = sf.rand(0) + 1 > 0
+    once = sf.spark_partition_id() >= 0
     readable = sf.when(once & (sf.octet_length(value) <= max_bytes) & sf.is_valid_utf8(text), text)
     return messages.withColumn("envelope", sf.from_json(readable, _ENVELOPE, _STRICT_JSON)).withColumns(
         {

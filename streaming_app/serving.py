@@ -468,14 +468,7 @@ def _first_model(
         while True:
             version = wait_for(other_version, stop, (), longest_pause=1.0, report=status.not_ready)
             status.not_ready(f"preparing version {version} of {settings.registered_model}")
-            starting = starting or starter.submit(
-                start_spark,
-                "usedcars-serving",
-                settings.serving_spark_master,
-                settings.serving_spark_driver_memory,
-                settings.spark_jars,
-                SHORT_PAUSES,
-            )
+            starting = starting or starter.submit(_start_spark, settings)
             try:
                 wait_for(partial(fetch_model, settings, version), stop, (), report=status.not_ready)
                 spark = starting.result()
@@ -489,6 +482,20 @@ def _first_model(
                 status.not_ready(str(error))
             else:
                 return spark, prepared
+
+
+def _start_spark(settings: ServingSettings) -> SparkSession:
+    spark = start_spark(
+        "usedcars-serving",
+        settings.serving_spark_master,
+        settings.serving_spark_driver_memory,
+        settings.spark_jars,
+        SHORT_PAUSES,
+    )
+    # As one stage the query of a real model is more code than the JVM compiles in a method (the limit in
+    # spark_session). Spark would write it, compile it, and take the code by operators after all.
+    spark.conf.set("spark.sql.codegen.wholeStage", "false")
+    return spark
 
 
 def _check_cores(spark: SparkSession, settings: ServingSettings, partitions: list[int]) -> None:

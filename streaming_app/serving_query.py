@@ -117,6 +117,7 @@ def optimised(planned: DataFrame) -> DataFrame:
     session: Any = planned.sparkSession._jsparkSession
     plan = session.sessionState().optimizer().execute(planned._jdf.queryExecution().analyzed())
     plan = java_classes(planned.sparkSession).PlainJson.readIn(plan)
+    plan = java_classes(planned.sparkSession).Parameter.takenFrom(plan)
     jvm: Any = planned.sparkSession.sparkContext._jvm
     return DataFrame(jvm.org.apache.spark.sql.classic.Dataset.ofRows(session, plan), planned.sparkSession)
 

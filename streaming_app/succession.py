@@ -27,10 +27,14 @@ SECONDS_TO_SEND = 3.0  # of a query that ends with its process: less than its en
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A version that is loaded and has priced its own input example."""
+    """A version that is loaded and has priced its own input example.
+
+    `known_code`: by code that was there before, of another version, for the JVM has nothing to warm up with.
+    """
 
     served: ServedModel
     model: PriceModel
+    known_code: bool
 
 
 def prepare_model(spark: SparkSession, settings: ServingSettings, version: str) -> PreparedModel:
@@ -40,8 +44,15 @@ def prepare_model(spark: SparkSession, settings: ServingSettings, version: str) 
     """
     served = fetch_model(settings, version)
     model = served.load(spark)
+    compiled = _compiled(spark)
     check_model(spark, model, served, settings)
-    return PreparedModel(served, model)
+    return PreparedModel(served, model, known_code=_compiled(spark) == compiled)
+
+
+def _compiled(spark: SparkSession) -> int:
+    """How often this JVM has compiled code that Spark generated."""
+    metrics = getattr(cast(Any, spark.sparkContext._jvm).org.apache.spark.metrics.source, "CodegenMetrics$")
+    return int(getattr(metrics, "MODULE$").METRIC_COMPILATION_TIME().getCount())
 
 
 class Succession:
@@ -58,7 +69,9 @@ class Succession:
         stop: Event,
         rehearse: Callable[[PreparedModel], None],
     ) -> None:
-        """`rehearse` warms up with a version before it may take over; without that it takes over as well."""
+        """`rehearse` warms up with a version of new code before it may take over; without that it takes over
+        as well.
+        """
         self._spark, self._settings, self._status, self._stop = spark, settings, status, stop
         self._rehearse = rehearse
         self._served = ""
@@ -107,11 +120,19 @@ class Succession:
             self._status.refuse(version, str(error))
             log.error("unfit_model", reason=str(error))
         else:
-            try:
-                self._rehearse(prepared)
-            except Exception as error:  # of Spark in many forms, for instance as the one that answers stops
-                log.warning("warm_up_ended", reason=first_line(error), effect="slow takeover")
-            log.info("prepared_model", version=version, seconds=round(time.monotonic() - began, 2))
+            if not prepared.known_code:
+                try:
+                    self._rehearse(prepared)
+                except (
+                    Exception
+                ) as error:  # of Spark in many forms, for instance as the one that answers stops
+                    log.warning("warm_up_ended", reason=first_line(error), effect="slow takeover")
+            log.info(
+                "prepared_model",
+                version=version,
+                seconds=round(time.monotonic() - began, 2),
+                known_code=prepared.known_code,
+            )
             if version_with_alias(self._settings) == version:
                 self._prepared = prepared
 

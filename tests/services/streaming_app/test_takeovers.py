@@ -179,9 +179,26 @@ def test_versions_take_over_from_each_other_and_no_request_is_lost_or_answered_t
     assert list(dict.fromkeys(answer["model_version"] for answer in in_order))[-3:] == versions
     assert active.page()["role"] == "active"
     standby.await_model(versions[-1])
-    for process in (active, standby):
-        assert f'{{"version": "{versions[-1]}", "rounds": 1' in process.log(), "it has rehearsed"
     assert active.log().count('"waited": true') == len(versions), "each was started before the former ended"
+    for process in (active, standby):
+        assert process.log().count('"known_code": true') == len(versions)
+
+
+def test_a_version_of_other_code_takes_over_once_it_has_rehearsed(pair: Pair) -> None:
+    pair.complete()
+    active, standby = pair.by_role()
+    version = pair.registry.register_other(pair.model, pair.registry.pipeline(price="abs(raw_price) + 100D"))
+    with pair.room.load(RATE) as sent:
+        pair.registry.serve(pair.model, version)
+        active.await_model(version)
+        time.sleep(1)
+    answers = pair.room.new_answers(at_least=len(sent))
+    print(f"\ntakeover of other code: {len(sent)} requests, longest silence {longest_silence(answers):.2f} s")
+    assert_each_answered_once_in_order(answers, sent)
+    standby.await_model(version)
+    for process in (active, standby):
+        assert f'{{"version": "{version}", "rounds": 1' in process.log()
+        assert process.log().count('"known_code": false') == 1
 
 
 def test_a_broken_successor_is_refused_with_its_reason_and_the_version_in_service_answers_on(
