@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event
 from typing import Any, cast
@@ -17,6 +18,7 @@ from streaming_app.messages import PriceModel
 from streaming_app.model_registry import ServedModel, UnfitModelError, fetch_model, version_with_alias
 from streaming_app.serving_query import check_model
 from streaming_app.settings import ServingSettings
+from streaming_app.spared_cores import spare_cores
 from streaming_app.waiting import NotYetError
 
 log = structlog.get_logger()
@@ -91,6 +93,8 @@ class Succession:
 
     def _follow(self) -> None:
         said = ""
+        with suppress(Py4JError, OSError):  # of a JVM that is gone, of which others tell
+            spare_cores(self._spark)
         while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
             try:
                 self._look()
