@@ -82,9 +82,13 @@ class Succession:
         self._thread = threading.Thread(target=self._follow, name="succession", daemon=True)
 
     def holds(self, served: ServedModel) -> None:
-        """Say which version the process holds; from the first time on the alias is followed."""
+        """Say which version the process holds; from the first time on the alias is followed.
+
+        The thread that says so plans the successor's query, later.
+        """
         self._served, self._prepared = served.version, None
         if not self._thread.is_alive():
+            spare_cores(self._spark)
             self._thread.start()
 
     def next(self) -> PreparedModel | None:
