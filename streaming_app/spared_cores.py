@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
+from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 from streaming_app.checkpoints import jvm_pid
@@ -24,12 +25,14 @@ def spare_cores(spark: SparkSession) -> None:
     """
     if not hasattr(os, "sched_setaffinity"):
         return
-    cores = sorted(os.sched_getaffinity(0))
-    half = cores[len(cores) // 2 :]
-    os.sched_setaffinity(0, half)
-    own = str(cast(Any, spark.sparkContext._jvm).java.lang.Thread.currentThread().getName())
-    for thread in Path(f"/proc/{jvm_pid(spark)}/task").iterdir():
-        with suppress(OSError):  # it has ended
-            name = (thread / "comm").read_text().rstrip("\n")
-            if name.startswith(_COMPILERS) or name == own[:_LONGEST_NAME]:
-                os.sched_setaffinity(int(thread.name), half)
+    with suppress(Py4JError, OSError):  # of a JVM that is gone, of which others tell
+        jvm = jvm_pid(spark)
+        cores = sorted(os.sched_getaffinity(jvm))  # of its first thread, which is not kept to any
+        half = cores[len(cores) // 2 :]
+        os.sched_setaffinity(0, half)
+        own = str(cast(Any, spark.sparkContext._jvm).java.lang.Thread.currentThread().getName())
+        for thread in Path(f"/proc/{jvm}/task").iterdir():
+            with suppress(OSError):  # it has ended
+                name = (thread / "comm").read_text().rstrip("\n")
+                if name.startswith(_COMPILERS) or name == own[:_LONGEST_NAME]:
+                    os.sched_setaffinity(int(thread.name), half)

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event
 from typing import Any, cast
@@ -97,8 +96,7 @@ class Succession:
 
     def _follow(self) -> None:
         said = ""
-        with suppress(Py4JError, OSError):  # of a JVM that is gone, of which others tell
-            spare_cores(self._spark)
+        spare_cores(self._spark)
         while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
             try:
                 self._look()
@@ -129,12 +127,7 @@ class Succession:
             log.error("unfit_model", reason=str(error))
         else:
             if not prepared.known_code:
-                try:
-                    self._rehearse(prepared)
-                except (
-                    Exception
-                ) as error:  # of Spark in many forms, for instance as the one that answers stops
-                    log.warning("warm_up_ended", reason=first_line(error), effect="slow takeover")
+                self._warm_up(prepared)
             log.info(
                 "prepared_model",
                 version=version,
@@ -143,6 +136,12 @@ class Succession:
             )
             if version_with_alias(self._settings) == version:
                 self._prepared = prepared
+
+    def _warm_up(self, prepared: PreparedModel) -> None:
+        try:
+            self._rehearse(prepared)
+        except Exception as error:  # of Spark in many forms, for instance as the one that answers stops
+            log.warning("warm_up_ended", reason=first_line(error), effect="slow takeover")
 
 
 def close_producers(spark: SparkSession, query: str, within: float) -> None:

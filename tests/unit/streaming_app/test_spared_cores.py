@@ -40,6 +40,7 @@ def test_a_thread_its_part_in_the_jvm_and_the_compilers_keep_to_half_of_the_core
 
     def prepare() -> None:
         spare_cores(spark)
+        spare_cores(spark)  # and no half of the half
         found["own"] = os.sched_getaffinity(0)
         found["name"] = cast(Any, spark.sparkContext._jvm).java.lang.Thread.currentThread().getName()
         found["threads"] = affinities(jvm)
