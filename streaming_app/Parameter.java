@@ -11,7 +11,6 @@ import org.apache.spark.sql.catalyst.plans.logical.LogicalPlan;
 import org.apache.spark.sql.types.DataType;
 import org.apache.spark.sql.types.DateType;
 import org.apache.spark.sql.types.DoubleType;
-import scala.Function1;
 import scala.runtime.AbstractPartialFunction;
 
 /**
@@ -39,8 +38,8 @@ public final class Parameter extends LeafExpression implements Serializable {
             return expression instanceof Literal && isLearned((Literal) expression);
         }
 
-        public Object applyOrElse(Object expression, Function1 otherwise) {
-            return isDefinedAt(expression) ? new Parameter((Literal) expression) : otherwise.apply(expression);
+        public Object apply(Object expression) {
+            return new Parameter((Literal) expression);
         }
     }
 

@@ -17,7 +17,6 @@ import org.apache.spark.sql.types.StructField;
 import org.apache.spark.sql.types.StructType;
 import org.apache.spark.unsafe.Platform;
 import org.apache.spark.unsafe.types.UTF8String;
-import scala.Function1;
 import scala.Tuple2;
 import scala.collection.Iterator;
 import scala.runtime.AbstractPartialFunction;
@@ -51,10 +50,7 @@ public final class PlainJson implements Serializable {
             return expression instanceof JsonToStructs && ofTexts((JsonToStructs) expression);
         }
 
-        public Object applyOrElse(Object expression, Function1 otherwise) {
-            if (!isDefinedAt(expression)) {
-                return otherwise.apply(expression);
-            }
+        public Object apply(Object expression) {
             JsonToStructs json = (JsonToStructs) expression;
             return Calls.of(new PlainJson(json), "read", json.dataType(), new Expression[] {json.child()});
         }

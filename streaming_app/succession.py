@@ -45,12 +45,12 @@ def prepare_model(spark: SparkSession, settings: ServingSettings, version: str) 
     """
     served = fetch_model(settings, version)
     model = served.load(spark)
-    compiled = _compiled(spark)
+    before = compilations(spark)
     check_model(spark, model, served, settings)
-    return PreparedModel(served, model, known_code=_compiled(spark) == compiled)
+    return PreparedModel(served, model, known_code=compilations(spark) == before)
 
 
-def _compiled(spark: SparkSession) -> int:
+def compilations(spark: SparkSession) -> int:
     """How often this JVM has compiled code that Spark generated."""
     metrics = getattr(cast(Any, spark.sparkContext._jvm).org.apache.spark.metrics.source, "CodegenMetrics$")
     return int(getattr(metrics, "MODULE$").METRIC_COMPILATION_TIME().getCount())

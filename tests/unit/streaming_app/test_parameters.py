@@ -1,12 +1,11 @@
 """Two versions of a model have one code, and each its own numbers."""
 
-from typing import Any, cast
-
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import Imputer, SQLTransformer
 from pyspark.sql import DataFrame, SparkSession
 
 from streaming_app.serving_query import optimised
+from streaming_app.succession import compilations
 
 STATEMENT = """
     SELECT *, CAST(FACTOR AS DOUBLE) * year + IF(year > FACTORD, 0.5D, 1D) AS price,
@@ -31,11 +30,6 @@ def listings(spark: SparkSession) -> DataFrame:
     )
 
 
-def compiled(spark: SparkSession) -> int:
-    metrics = getattr(cast(Any, spark.sparkContext._jvm).org.apache.spark.metrics.source, "CodegenMetrics$")
-    return int(getattr(metrics, "MODULE$").METRIC_COMPILATION_TIME().getCount())
-
-
 def test_a_version_with_other_numbers_is_answered_by_the_code_of_the_former_and_by_its_own_numbers(
     spark: SparkSession,
 ) -> None:
@@ -44,10 +38,10 @@ def test_a_version_with_other_numbers_is_answered_by_the_code_of_the_former_and_
     plans = [version.transform(listings(spark)) for version in (former, later)]
 
     found = [optimised(plans[0]).collect()]
-    before = compiled(spark)
+    before = compilations(spark)
     found.append(optimised(plans[1]).collect())
 
-    assert compiled(spark) == before
+    assert compilations(spark) == before
     assert found == [plan.collect() for plan in plans]
     assert found[0] != found[1]
 
