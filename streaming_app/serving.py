@@ -44,6 +44,7 @@ from streaming_app.output_log import OutputLog, Progress, TopicsError
 from streaming_app.serving_metrics import ServingMetrics
 from streaming_app.serving_query import plan_answers, start_query
 from streaming_app.settings import ServingSettings, from_environment
+from streaming_app.spared_cores import spared_cores
 from streaming_app.spark_session import SHORT_PAUSES, start_spark
 from streaming_app.succession import (
     SECONDS_TO_SEND,
@@ -201,7 +202,8 @@ class _Process:
         if not self._lease_within(_SECONDS_TO_BE_ELECTED):  # else nobody answers: no time to warm up
             self.status.not_ready(f"warming up with version {prepared.served.version}")
             warm_up(self.spark, prepared, self.settings, checkpoints, self._is_called)
-        planned = self._plan(prepared, self._next_generation(), self.asked.partitions)
+        with spared_cores(self.spark):
+            planned = self._plan(prepared, self._next_generation(), self.asked.partitions)
         try:
             while not self.lease.held():
                 self.status.stand_by(prepared.served.name, prepared.served.version)
@@ -218,7 +220,8 @@ class _Process:
                 ):
                     self._end_waiting(planned)
                     self.succession.holds(prepared.served)
-                    planned = self._plan(prepared, generation, partitions)
+                    with spared_cores(self.spark):
+                        planned = self._plan(prepared, generation, partitions)
         except BaseException:
             self._end_waiting(planned)
             raise
@@ -327,8 +330,9 @@ class _Process:
             self.reader.begin(takeover.answers_from)
             self.succession.holds(served)
             prepared = self._await_successor(query, planned)
-            successor = self._plan(prepared, takeover.generation + 1, self.asked.partitions)
-            successor = self._started(successor, query, checkpoint.parent)
+            with spared_cores(self.spark):
+                successor = self._plan(prepared, takeover.generation + 1, self.asked.partitions)
+                successor = self._started(successor, query, checkpoint.parent)
         except BaseException as error:
             self.status.not_ready("stopping")
             self.reader.end()

@@ -5,7 +5,8 @@ whole session against that of whoever asks (docs/decisions/038, 039).
 """
 
 import os
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,21 +19,38 @@ _COMPILERS = ("C1 Compiler", "C2 Compiler")
 _LONGEST_NAME = 15  # characters of a thread's name that Linux keeps
 
 
-def spare_cores(spark: SparkSession) -> None:
-    """Keep this thread, the one that works for it in the JVM, and the JVM's compilers to half of the cores.
+@contextmanager
+def spared_cores(spark: SparkSession) -> Iterator[None]:
+    """Keep this thread, and the one that works for it in the JVM, to half of the cores meanwhile.
 
-    Where the system has no affinity, or the machine one core, nothing changes.
+    So are threads that these two begin, and the JVM's compilers, from then on. Where the system has no
+    affinity, or the machine one core, nothing changes.
     """
-    if not hasattr(os, "sched_setaffinity"):
-        return
-    with suppress(Py4JError, OSError):  # of a JVM that is gone, of which others tell
+    own: list[int] = []
+    cores: set[int] = set()
+    with suppress(AttributeError, Py4JError, OSError):  # no affinity; the JVM is gone, of which others tell
         jvm = jvm_pid(spark)
-        cores = sorted(os.sched_getaffinity(jvm))  # of its first thread, which is not kept to any
-        half = cores[len(cores) // 2 :]
-        os.sched_setaffinity(0, half)
-        own = str(cast(Any, spark.sparkContext._jvm).java.lang.Thread.currentThread().getName())
-        for thread in Path(f"/proc/{jvm}/task").iterdir():
-            with suppress(OSError):  # it has ended
-                name = (thread / "comm").read_text().rstrip("\n")
-                if name.startswith(_COMPILERS) or name == own[:_LONGEST_NAME]:
-                    os.sched_setaffinity(int(thread.name), half)
+        cores = os.sched_getaffinity(jvm)  # of its first thread, which is not kept to any
+        name = str(cast(Any, spark.sparkContext._jvm).java.lang.Thread.currentThread().getName())
+        threads = _threads(jvm)
+        own = [0, *(thread for thread, named in threads.items() if named == name[:_LONGEST_NAME])]
+        compilers = (thread for thread, named in threads.items() if named.startswith(_COMPILERS))
+        _keep([*own, *compilers], sorted(cores)[len(cores) // 2 :])
+    try:
+        yield
+    finally:
+        _keep(own, cores)
+
+
+def _threads(process: int) -> dict[int, str]:
+    found = {}
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        with suppress(OSError):  # it has ended
+            found[int(thread.name)] = (thread / "comm").read_text().rstrip("\n")
+    return found
+
+
+def _keep(threads: Iterable[int], cores: Iterable[int]) -> None:
+    for thread in threads:
+        with suppress(OSError):
+            os.sched_setaffinity(thread, cores)

@@ -17,7 +17,7 @@ from streaming_app.messages import PriceModel
 from streaming_app.model_registry import ServedModel, UnfitModelError, fetch_model, version_with_alias
 from streaming_app.serving_query import check_model
 from streaming_app.settings import ServingSettings
-from streaming_app.spared_cores import spare_cores
+from streaming_app.spared_cores import spared_cores
 from streaming_app.waiting import NotYetError
 
 log = structlog.get_logger()
@@ -81,13 +81,9 @@ class Succession:
         self._thread = threading.Thread(target=self._follow, name="succession", daemon=True)
 
     def holds(self, served: ServedModel) -> None:
-        """Say which version the process holds; from the first time on the alias is followed.
-
-        The thread that says so plans the successor's query, later.
-        """
+        """Say which version the process holds; from the first time on the alias is followed."""
         self._served, self._prepared = served.version, None
         if not self._thread.is_alive():
-            spare_cores(self._spark)
             self._thread.start()
 
     def next(self) -> PreparedModel | None:
@@ -96,16 +92,16 @@ class Succession:
 
     def _follow(self) -> None:
         said = ""
-        spare_cores(self._spark)
-        while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
-            try:
-                self._look()
-                said = ""
-            except (NotYetError, OSError, Py4JError) as error:
-                reason = str(error)[:300]
-                if reason != said:  # a line an outage, not one a second of it
-                    log.warning("successor_unknown", reason=reason)
-                said = reason
+        with spared_cores(self._spark):
+            while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
+                try:
+                    self._look()
+                    said = ""
+                except (NotYetError, OSError, Py4JError) as error:
+                    reason = str(error)[:300]
+                    if reason != said:  # a line an outage, not one a second of it
+                        log.warning("successor_unknown", reason=reason)
+                    said = reason
 
     def _look(self) -> None:
         version = version_with_alias(self._settings)

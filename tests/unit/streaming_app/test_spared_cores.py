@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from streaming_app.checkpoints import jvm_pid
-from streaming_app.spared_cores import spare_cores
+from streaming_app.spared_cores import spared_cores
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinity")
 
@@ -31,7 +31,7 @@ def jvm(spark: SparkSession) -> Iterator[int]:
             os.sched_setaffinity(int(task), cores)
 
 
-def test_a_thread_its_part_in_the_jvm_and_the_compilers_keep_to_half_of_the_cores(
+def test_a_thread_and_its_part_in_the_jvm_keep_to_half_of_the_cores_meanwhile_and_the_compilers_from_then_on(
     spark: SparkSession, jvm: int
 ) -> None:
     cores = os.sched_getaffinity(0)
@@ -39,11 +39,12 @@ def test_a_thread_its_part_in_the_jvm_and_the_compilers_keep_to_half_of_the_core
     found: dict[str, Any] = {}
 
     def prepare() -> None:
-        spare_cores(spark)
-        spare_cores(spark)  # and no half of the half
-        found["own"] = os.sched_getaffinity(0)
-        found["name"] = cast(Any, spark.sparkContext._jvm).java.lang.Thread.currentThread().getName()
-        found["threads"] = affinities(jvm)
+        with spared_cores(spark), spared_cores(spark):  # and no half of the half
+            found["own"] = os.sched_getaffinity(0)
+            found["name"] = cast(Any, spark.sparkContext._jvm).java.lang.Thread.currentThread().getName()
+            found["threads"] = affinities(jvm)
+        found["own after"] = os.sched_getaffinity(0)
+        found["threads after"] = affinities(jvm)
 
     preparing = threading.Thread(target=prepare)
     preparing.start()
@@ -56,4 +57,6 @@ def test_a_thread_its_part_in_the_jvm_and_the_compilers_keep_to_half_of_the_core
     assert compilers
     if half != cores:
         assert kept == compilers | {found["name"]}
+        assert {name for name, on in found["threads after"].items() if on == half} == compilers
+    assert found["own after"] == cores
     assert os.sched_getaffinity(0) == cores, "who waits for requests is where it was"
