@@ -29,7 +29,7 @@ from usedcars_assets.resources.topics import Topics
 from usedcars_assets.rollout.answers import Answers
 from usedcars_assets.rollout.evidence import look_reached, looks, version_under_watch
 from usedcars_assets.rollout.ledger import Entry, read_promotions, write_entry
-from usedcars_assets.rollout.live_pairs import live_pairs, span_since
+from usedcars_assets.rollout.live_pairs import live_pairs, set_prices, span_since
 from usedcars_assets.rollout.service import Service, UndoneError
 from usedcars_assets.rollout.serving_rollout import ROLLOUT_TAG
 from usedcars_assets.settings import settings
@@ -99,13 +99,19 @@ def live_comparison(
             for topic in (topics.requests, topics.predictions)
         )
         with kafka_spark.step(context) as session:
-            pairs = live_pairs(session, topics, requests, predictions, version).cache()
+            prices = set_prices(session, topics, requests).cache()
+            # Under a load without prices the rest would be read, and priced, for nothing.
+            if (few := prices.count()) < config.least_pairs:
+                prices.unpersist()
+                return _verdict(f"Version {version} stays, too few to judge: {few} cars have a set price.")
+            pairs = live_pairs(session, topics, requests, predictions, version, prices).cache()
             priced = load_version(mlflow, name, former).transform(pairs)
             found = paired_errors(
                 priced.selectExpr("answered AS price", "price AS former_price", "set_price"), config.margin
             )
             example = pairs.select("listing").first()
             pairs.unpersist()
+            prices.unpersist()
         evidence = {
             "pairs": float(found.pairs),
             "error": found.error,
@@ -121,8 +127,8 @@ def live_comparison(
             f"{found.former_error:.2%}"
         )
         if not worse or example is None:
-            few = "too few to judge" if found.pairs < config.least_pairs else "not worse by evidence"
-            return _verdict(f"Version {version} stays, {few}: {told}.", evidence)
+            why = "too few to judge" if found.pairs < config.least_pairs else "not worse by evidence"
+            return _verdict(f"Version {version} stays, {why}: {told}.", evidence)
         if not config.roll_back:
             return _verdict(f"Version {version} is worse, and rollback is switched off: {told}.", evidence)
         if version_with_alias(client, name, mlflow.serving_alias) != version:

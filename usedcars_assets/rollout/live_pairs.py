@@ -64,48 +64,63 @@ def span_since(topics: Topics, topic: str, milliseconds: int, most: int) -> Span
         consumer.close()
 
 
-def live_pairs(
-    spark: "SparkSession", topics: Topics, requests: Span, predictions: Span, version: str
-) -> "DataFrame":
-    """One row a car: request_id, listing (JSON), answered and set_price (USD).
-
-    Of several answers of the version to a request that of the highest generation counts, of several prices
-    the first.
-    """
+def set_prices(spark: "SparkSession", topics: Topics, requests: Span) -> "DataFrame":
+    """request_id and set_price (USD): of several prices set for a request the first."""
     from pyspark.sql import functions as sf
 
-    def messages(span: Span) -> "DataFrame":
-        records = (
-            spark.read.format("kafka")
-            .options(**topics.spark_access())
-            .option("subscribe", span.topic)
-            .option("startingOffsets", json.dumps({span.topic: span.starts}))
-            .option("endingOffsets", json.dumps({span.topic: span.ends}))
-            .load()
-        )
-        message = sf.from_json(sf.col("value").cast("string"), _MESSAGE)
-        price = sf.col("message.price").try_cast("double")
-        return (
-            records.select(message.alias("message"), "timestamp", "offset")
-            .where("message.request_id IS NOT NULL")
-            .select("message.*", "timestamp", "offset", price.alias("usd"))
-        )
-
-    asked = messages(requests)
-    listings = (
-        asked.where("type = 'price_request' AND listing IS NOT NULL")
-        .groupBy("request_id")
-        .agg(sf.min_by("listing", "offset").alias("listing"))
-    )
-    prices = (
-        asked.where(f"type = 'price_set' AND usd > 0 AND usd <= {_DEAREST_USD}")
+    return (
+        _messages(spark, topics, requests)
+        .where(f"type = 'price_set' AND usd > 0 AND usd <= {_DEAREST_USD}")
         .groupBy("request_id")
         .agg(sf.min_by("usd", sf.struct("timestamp", "offset")).alias("set_price"))
     )
+
+
+def live_pairs(
+    spark: "SparkSession",
+    topics: Topics,
+    requests: Span,
+    predictions: Span,
+    version: str,
+    prices: "DataFrame",
+) -> "DataFrame":
+    """One row a car: request_id, listing (JSON), answered and set_price (USD).
+
+    prices: of `set_prices`. Of several answers of the version to a request that of the highest generation
+    counts.
+    """
+    from pyspark.sql import functions as sf
+
+    listings = (
+        _messages(spark, topics, requests)
+        .where("type = 'price_request' AND listing IS NOT NULL")
+        .groupBy("request_id")
+        .agg(sf.min_by("listing", "offset").alias("listing"))
+    )
     answers = (
-        messages(predictions)
+        _messages(spark, topics, predictions)
         .where((sf.col("type") == "price") & (sf.col("model_version") == version) & (sf.col("usd") > 0))
         .groupBy("request_id")
         .agg(sf.max_by("usd", sf.coalesce("generation", sf.lit(-1))).alias("answered"))
     )
     return answers.join(prices, "request_id").join(listings, "request_id")
+
+
+def _messages(spark: "SparkSession", topics: Topics, span: Span) -> "DataFrame":
+    from pyspark.sql import functions as sf
+
+    records = (
+        spark.read.format("kafka")
+        .options(**topics.spark_access())
+        .option("subscribe", span.topic)
+        .option("startingOffsets", json.dumps({span.topic: span.starts}))
+        .option("endingOffsets", json.dumps({span.topic: span.ends}))
+        .load()
+    )
+    message = sf.from_json(sf.col("value").cast("string"), _MESSAGE)
+    price = sf.col("message.price").try_cast("double")
+    return (
+        records.select(message.alias("message"), "timestamp", "offset")
+        .where("message.request_id IS NOT NULL")
+        .select("message.*", "timestamp", "offset", price.alias("usd"))
+    )

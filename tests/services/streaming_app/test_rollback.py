@@ -152,6 +152,7 @@ def test_a_worse_version_is_rolled_back_with_its_reason_and_an_equal_one_stays(
     assert here.evidence().run_requests == []
 
     here.roll_out(equal)
+    assert "too few to judge: 0 cars have a set price" in str(here.judge()["verdict"])
     here.sell(1)
     (asked,) = here.evidence().run_requests or []
     going_on = create_run_for_test(here.instance, job_name="comparison", status=DagsterRunStatus.STARTED)

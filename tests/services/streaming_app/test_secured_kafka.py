@@ -15,7 +15,7 @@ from streaming_app.settings import KafkaSettings
 from tests.secured_broker import PASSWORD, SecuredBroker, secured_broker
 from usedcars_assets.resources.configured import configured_resources
 from usedcars_assets.rollout.ledger import Entry, read_promotions, write_entry
-from usedcars_assets.rollout.live_pairs import live_pairs, span_since
+from usedcars_assets.rollout.live_pairs import live_pairs, set_prices, span_since
 from usedcars_assets.settings import Settings
 
 pytestmark = pytest.mark.services
@@ -60,7 +60,8 @@ def test_serving_live_metrics_clients_and_the_ledger_log_in_and_encrypt(
     assert write_entry(topics, Entry("rollout", "begun", "usedcars-price", "1")) is None
     assert [entry.kind for entry in read_promotions(topics)] == ["rollout"]
     spans = [span_since(topics, topic, 0, 1_000) for topic in (topics.requests, topics.predictions)]
-    (pair,) = live_pairs(spark, topics, spans[0], spans[1], "1").collect()
+    prices = set_prices(spark, topics, spans[0])
+    (pair,) = live_pairs(spark, topics, *spans, "1", prices).collect()
     assert pair.set_price == 9_000
 
     raw, told = tmp_path / "raw.csv", tmp_path / "told.json"
