@@ -49,6 +49,9 @@ SECONDS_A_RATE = 15.0
 # At three times the steady rate: the JVM compiles what has run some ten thousand times.
 WARM_UP_SECONDS = 30.0
 LONGEST_P99 = 1.0
+# Of more, who asks and who reads the answers does so in pieces of 5 ms, which are in the latencies: else the
+# two, and the broker for them, take an eighth of the cores more.
+MANY = 2_000  # a second
 PATIENCE = 240.0
 PEERS = Path(__file__).parent / "peers"
 REQUEST_LOAD = str(Path(__file__).with_name("request_load.py"))
@@ -130,12 +133,13 @@ class Topics:
             "USEDCARS_HOME": str(home),
         }
 
-    def new_answers(self) -> Consumer:
-        """Reads the answers that come from now on."""
+    def new_answers(self, rate: float = 0) -> Consumer:
+        """Reads the answers that come from now on, of many a second some milliseconds' together."""
         consumer = Consumer(
             {
                 **{"bootstrap.servers": self.brokers, "group.id": "benchmark", "enable.auto.commit": False},
                 **{"fetch.wait.max.ms": 5, "queued.min.messages": 1_000_000},
+                "fetch.min.bytes": 1 if rate <= MANY else 100_000,
             }
         )
         partitions = [TopicPartition(self.predictions, p) for p in range(PARTITIONS)]
@@ -147,7 +151,7 @@ class Topics:
 
     def ask(self, rate: float, seconds: float) -> Measured:
         """Requests at an even rate."""
-        consumer = self.new_answers()
+        consumer = self.new_answers(rate)
         mark, total = uuid4().hex[:8], int(rate * seconds)
         own = mark.encode()
         latencies: list[float] = []
@@ -155,7 +159,9 @@ class Topics:
         # What comes later is too late, but must not queue before the next requests.
         end = deadline + min(2 * seconds, 60)
         what = (self.brokers, self.requests, PARTITIONS, self.listings, mark, rate, total)
-        sender = subprocess.Popen([sys.executable, REQUEST_LOAD, *map(str, what)])
+        sender = subprocess.Popen(
+            [sys.executable, REQUEST_LOAD, *map(str, what), *(["--together"] if rate > MANY else [])]
+        )
         try:
             while answered < total and time.monotonic() < end:
                 if sender.poll():
