@@ -27,7 +27,7 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
-from usedcars_assets.pipeline.errors import PipelineError
+from usedcars_assets.pipeline.lines_by_fold import Line, fold_sums, no_line, ridge, sums_without_each
 from usedcars_assets.pipeline.monotone import monotone_constraints
 
 _SCHEMA = pa.schema(
@@ -40,17 +40,8 @@ _SCHEMA = pa.schema(
 )
 _SPARK_SCHEMA = "listing_id string, prediction double, report string, booster binary"
 _TREES_ADDED = 10  # to those of a former training
-_RIDGE = 1e-4  # of standardised columns; enough to solve for columns that hang together
 _Floats = npt.NDArray[np.float32]
 _Doubles = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Line:
-    """A linear model of log price."""
-
-    coefficients: _Doubles
-    intercept: float
 
 
 @dataclass(frozen=True)
@@ -143,10 +134,7 @@ def boost_folds(
         )
     told = found.where("report IS NOT NULL").select("report", "booster").collect()
     if not told:
-        raise PipelineError(
-            f"The column {features} has values that are no finite numbers, and no line runs through them: "
-            "see the asset check no_missing_features, and materialise the feature tables again."
-        )
+        raise no_line(features)
     reports = {report["fold"]: report for report in (json.loads(row.report) for row in told)}
     trees = {json.loads(row.report)["fold"]: bytes(row.booster) for row in told}
     whole = reports[None]
@@ -357,23 +345,16 @@ class _Part:
         return np.concatenate([block @ line.coefficients for block in self.blocks]) + line.intercept
 
     def lines(self, folds: Sequence[int]) -> dict[int | None, Line]:
-        """A line for each fold, of all other rows, and one for all rows.
-
-        All follow from one matrix of sums a fold. Those of the other folds are added, not taken from the
-        whole, of which rounding would keep a trace of the fold.
-        """
-        size = self.blocks[0].shape[1] + 2
-        sums = np.zeros((len(folds), size, size))
+        """A line for each fold, of all other rows, and one for all rows."""
         ends = np.cumsum([0, *map(len, self.blocks)])
-        for block, (start, end) in zip(self.blocks, pairwise(ends), strict=True):
-            ones, prices = np.ones((len(block), 1)), self.log_price[start:end, None]
-            table = np.hstack((ones, block, prices))
-            for place, fold in enumerate(folds):
-                of_fold = table[self.fold[start:end] == fold]
-                sums[place] += of_fold.T @ of_fold
-        sums = _added_up(sums)
-        others = {fold: np.delete(sums, place, axis=0) for place, fold in enumerate(folds)}
-        return {fold: ridge(of_others.sum(axis=0)) for fold, of_others in (*others.items(), (None, sums))}
+        sums = fold_sums(
+            (
+                (self.fold[start:end], block, self.log_price[start:end])
+                for block, (start, end) in zip(self.blocks, pairwise(ends), strict=True)
+            ),
+            folds,
+        )
+        return {fold: ridge(of_others) for fold, of_others in sums_without_each(_added_up(sums), folds)}
 
 
 class _Fitted(NamedTuple):
@@ -458,26 +439,6 @@ def _added_up(sums: _Doubles) -> _Doubles:
     if not collective.is_distributed():
         return sums
     return np.asarray(collective.allreduce(sums.ravel(), collective.Op.SUM)).reshape(sums.shape)
-
-
-def ridge(sums: _Doubles) -> Line:
-    """The line with the least squared error and small coefficients.
-
-    sums: of the products of all pairs of (1, features, target) over the rows. What is missing in them is
-    missing in the line.
-    """
-    if not np.isfinite(sums).all():
-        return Line(np.full(len(sums) - 2, np.nan), np.nan)
-    means = sums[0] / sums[0, 0]
-    covariance = sums / sums[0, 0] - np.outer(means, means)
-    spread = np.sqrt(np.maximum(np.diag(covariance), 0))[1:-1]
-    # A column that is the same everywhere says nothing, and its rounding error must not.
-    varies = spread > 1e-9 * np.maximum(1.0, np.abs(means[1:-1]))
-    scale = np.where(varies, spread, 1.0)
-    standardised = np.where(np.outer(varies, varies), covariance[1:-1, 1:-1] / np.outer(scale, scale), 0.0)
-    with_target = np.where(varies, covariance[1:-1, -1] / scale, 0.0)
-    coefficients = np.linalg.solve(standardised + _RIDGE * np.eye(len(scale)), with_target) / scale
-    return Line(coefficients, float(means[-1] - means[1:-1] @ coefficients))
 
 
 def _as_iterator(blocks: Sequence[_Floats]) -> Any:

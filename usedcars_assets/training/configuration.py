@@ -61,18 +61,18 @@ class ElasticNetConfig(Config):
 
     regularization: float = Field(default=1e-4, ge=0, description="Weight of the penalties.")
     l1_share: float = Field(default=0.5, ge=0, le=1, description="Share of the L1 penalty.")
-    max_iterations: int = Field(default=200, ge=1, description="Most iterations of the solver.")
+    max_iterations: int = Field(default=10_000, ge=1, description="Most iterations of the solver.")
 
 
 @defaults_from_environment("support_vector")
 class SupportVectorConfig(Config):
     """Linear support vector regression."""
 
-    epsilon: float = Field(default=0.2, gt=0, description="Half width of the tube, in log price.")
-    regularization: float = Field(default=1e-2, ge=0, description="Weight of the L2 penalty.")
-    max_iterations: int = Field(default=20, ge=1, description="Most iterations of the solver.")
-    tolerance: float = Field(default=1e-3, gt=0, description="Change at which the solver stops.")
-    most_rows: int = Field(default=10_000, ge=100, description="More rows are thinned out to these.")
+    epsilon: float = Field(default=0.05, gt=0, description="Half width of the tube, in log price.")
+    regularization: float = Field(default=2e-2, gt=0, description="Weight of the L2 penalty.")
+    max_iterations: int = Field(default=200, ge=1, description="Most iterations of the solver.")
+    tolerance: float = Field(default=1e-2, gt=0, description="Change at which the solver stops.")
+    most_rows: int = Field(default=20_000, ge=100, description="More rows are thinned out to these.")
 
 
 @defaults_from_environment("random_forest")

@@ -40,7 +40,7 @@ from usedcars_assets.training.warm_start import why_anew
 if TYPE_CHECKING:
     from usedcars_assets.pipeline.members.training import MemberResult
 
-CODE_VERSION = "4"
+CODE_VERSION = "5"
 DEFAULT_MEMBERS = ("gradient_boosting", "residual_boosting", "support_vector", "elastic_net")
 MEMBER_NAMES = (*DEFAULT_MEMBERS, "random_forest")
 BY_XGBOOST = ("gradient_boosting", "residual_boosting")

@@ -1,70 +1,94 @@
-"""Linear support vector regression on Spark's linear support vector classifier.
+"""Linear support vector regression.
 
-Bi and Bennett, "A geometric approach to support vector regression", Neurocomputing 55, 2003: shift the target
-up and down by epsilon, append it to the features, separate the two copies by a maximal margin; the separating
-plane w·x + v·y + b = 0 is the regression y = -(w·x + b) / v.
+Ho and Lin, "Large-scale linear support vector regression", JMLR 13, 2012: dual coordinate descent, as in
+LIBLINEAR.
 """
 
-from pyspark.ml import Model
-from pyspark.ml.classification import LinearSVC
-from pyspark.ml.feature import VectorAssembler
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as sf
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
-from usedcars_assets.pipeline.errors import PipelineError
-from usedcars_assets.pipeline.linear_models import linear_model
-from usedcars_assets.pipeline.members.fold_by_fold import fold_by_fold
-from usedcars_assets.pipeline.members.member import Member, Parameters
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+
+from usedcars_assets.pipeline.boosted_folds import Boosters
+from usedcars_assets.pipeline.lines_by_fold import Line, blocks_of, no_line, with_arrays
+from usedcars_assets.pipeline.members.linear_folds import TimedLine, cross_validated
+from usedcars_assets.pipeline.members.member import CrossValidation, Member, Parameters
 from usedcars_assets.pipeline.thinned_rows import thinned
 
-# A plane in some 150 dimensions is found from far fewer rows than a large training has, and each iteration
-# passes over all of them: more than `most_rows` are thinned out evenly.
+# A plane in some 150 dimensions is found from far fewer rows than a large training has: more than
+# `most_rows` are thinned out evenly.
 DEFAULTS: Parameters = {
-    "epsilon": 0.2,
-    "regularization": 1e-2,
-    "max_iterations": 20,
-    "tolerance": 1e-3,
-    "most_rows": 10_000,
+    "epsilon": 0.05,
+    "regularization": 2e-2,
+    "max_iterations": 200,
+    "tolerance": 1e-2,
+    "most_rows": 20_000,
 }
 
-_ROWS_A_PARTITION = 50_000
 
-
-def fit(rows: DataFrame, features: str, prediction: str, parameters: Parameters, seed: int) -> Model:
-    """Separates the rows' copies shifted by `epsilon` (in log price); the seed picks the rows."""
-    epsilon = float(parameters["epsilon"])
-    copies = thinned(rows, int(parameters["most_rows"]), f"thin {seed}").select(
-        features,
-        sf.inline(
-            sf.array(
-                *(
-                    sf.struct(
-                        (sf.col("log_price") + sign * epsilon).alias("shifted"), sf.lit(label).alias("label")
-                    )
-                    for sign, label in ((1, 1.0), (-1, 0.0))
-                )
-            )
-        ),
+def cross_validate(
+    rows: DataFrame,
+    features: str,
+    prediction: str,
+    parameters: Parameters,
+    seed: int,
+    folds: Sequence[int],
+    _: Boosters | None = None,  # all are solved anew
+) -> CrossValidation:
+    """Planes of all folds from one reading of rows that the seed picks; `epsilon` is in log price."""
+    few = thinned(rows, int(parameters["most_rows"]), f"thin {seed}")
+    solve = partial(_planes, folds=tuple(folds), parameters=dict(parameters), seed=seed)
+    found = (
+        with_arrays(few, features)
+        .coalesce(1)
+        .mapInArrow(solve, "fold INT, coefficients ARRAY<DOUBLE>, intercept DOUBLE, seconds DOUBLE")
+        .collect()
     )
-    # Each of some fifty passes is a job: its cost is that of its tasks' start, unless there are many rows.
-    partitions = 1 + int(parameters["most_rows"]) // _ROWS_A_PARTITION
-    # The target goes first: its coefficient is then found without knowing the length of the vector.
-    joined = VectorAssembler(inputCols=["shifted", features], outputCol="copy", handleInvalid="keep")
-    plane = LinearSVC(
-        featuresCol="copy",
-        maxIter=int(parameters["max_iterations"]),
-        regParam=float(parameters["regularization"]),
-        tol=float(parameters["tolerance"]),
-    ).fit(joined.transform(copies.coalesce(partitions)))
-    weights = plane.coefficients.toArray()
-    if not weights[0] > 0:
-        raise PipelineError(
-            f"Support vector regression found no plane that rises with the price (slope {weights[0]:.3g}): "
-            "lower its regularization, or raise its epsilon or max_iterations."
+    if not found:
+        raise no_line(features)
+    lines = {
+        row.fold: TimedLine(Line(np.array(row.coefficients), row.intercept), row.seconds) for row in found
+    }
+    return cross_validated(rows, features, prediction, folds, lines)
+
+
+def _planes(
+    batches: Iterable[pa.RecordBatch], folds: Sequence[int], parameters: Parameters, seed: int
+) -> Iterator[pa.RecordBatch]:
+    """One Python task: the plane without each of the folds, and that of all rows."""
+    from sklearn.svm import LinearSVR
+
+    fold, features, target = (np.concatenate(part) for part in zip(*blocks_of(batches), strict=True))
+    if not np.isfinite(features).all():
+        return
+    means, spread = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    scale = np.where(spread > 0, spread, 1.0)
+    standardised = (features - means) / scale
+    for held_out in (*folds, None):
+        start = time.monotonic()
+        seen = np.full(len(fold), True) if held_out is None else fold != held_out
+        level = target[seen].mean()
+        solver = LinearSVR(
+            epsilon=float(parameters["epsilon"]),
+            # LIBLINEAR weighs the sum of the errors against the penalty, and not their mean.
+            C=1.0 / (float(parameters["regularization"]) * seen.sum()),
+            tol=float(parameters["tolerance"]),
+            max_iter=int(parameters["max_iterations"]),
+            random_state=seed,
+        ).fit(standardised[seen], target[seen] - level)
+        coefficients = solver.coef_ / scale
+        intercept = level + float(solver.intercept_[0]) - float(means @ coefficients)
+        yield pa.RecordBatch.from_pydict(
+            {
+                "fold": pa.array([held_out], pa.int32()),
+                "coefficients": pa.array([coefficients], pa.list_(pa.float64())),
+                "intercept": pa.array([intercept], pa.float64()),
+                "seconds": pa.array([time.monotonic() - start], pa.float64()),
+            }
         )
-    return linear_model(
-        rows.sparkSession, -weights[1:] / weights[0], -plane.intercept / weights[0], features, prediction
-    )
 
 
-MEMBER = Member("support_vector", "linear_features", DEFAULTS, fold_by_fold(fit))
+MEMBER = Member("support_vector", "linear_features", DEFAULTS, cross_validate)

@@ -38,7 +38,7 @@ SETTINGS = FeatureSettings(folds=3, test_fraction=0.2, rarest=5)
 PARAMETERS: dict[str, dict[str, float | int | str]] = {
     "gradient_boosting": {"n_estimators": 20, "max_depth": 4, "learning_rate": 0.3},
     "residual_boosting": {"n_estimators": 10, "max_depth": 3, "learning_rate": 0.1},
-    "support_vector": {"max_iterations": 15},
+    "support_vector": {},
     "elastic_net": {},
 }
 

@@ -11,12 +11,17 @@ from pyspark.ml.feature import VectorAssembler
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
+from sklearn.linear_model import ElasticNet
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from usedcars_assets.pipeline.boosted_folds import best_rounds, boost_folds, ridge
+from usedcars_assets.pipeline.boosted_folds import best_rounds, boost_folds
 from usedcars_assets.pipeline.errors import PipelineError
 from usedcars_assets.pipeline.evaluation import evaluate
 from usedcars_assets.pipeline.features import FEATURE_NAMES
-from usedcars_assets.pipeline.members import MEMBERS, support_vector
+from usedcars_assets.pipeline.lines_by_fold import ridge
+from usedcars_assets.pipeline.members import MEMBERS
+from usedcars_assets.pipeline.members.elastic_net import elastic_net
 from usedcars_assets.pipeline.members.training import MemberResult, train_member
 from usedcars_assets.pipeline.monotone import monotone_constraints
 from usedcars_assets.pipeline.smearing import smearing_estimates
@@ -52,7 +57,7 @@ def test_each_member_predicts_every_training_row_once_and_learns(training: Any) 
     assert boosting.train_metrics.rmse < boosting.cv_mean["rmse"], "it has seen these rows"
 
 
-@pytest.mark.parametrize("name", ["elastic_net", "gradient_boosting", "residual_boosting"])
+@pytest.mark.parametrize("name", ["elastic_net", "gradient_boosting", "residual_boosting", "support_vector"])
 def test_a_fold_is_predicted_by_a_model_that_never_saw_its_prices(training: Any, name: str) -> None:
     """Prices of one fold ten times higher: a model that had seen them would follow."""
     dearer = training.train.withColumn(
@@ -132,6 +137,20 @@ def test_a_ridge_finds_the_line_and_leaves_out_what_never_varies() -> None:
     assert features @ line.coefficients + line.intercept == pytest.approx(target, abs=1e-2)
 
 
+def test_an_elastic_net_solved_from_sums_is_that_of_the_rows() -> None:
+    """Also where a column is the sum of others, and another never varies."""
+    chance = np.random.default_rng(6)
+    few = chance.normal(50, 5, (400, 3))
+    features = np.column_stack((few, few.sum(axis=1), chance.normal(size=400), np.full(400, 7.0)))
+    target = 3 + 0.1 * features[:, 0] - 0.05 * features[:, 3] + chance.normal(0, 0.1, 400)
+    table = np.column_stack((np.ones(400), features, target))
+    parameters = {"regularization": 0.03, "l1_share": 0.5, "max_iterations": 10_000}
+    line = elastic_net(table.T @ table, parameters)
+    of_rows = make_pipeline(StandardScaler(), ElasticNet(alpha=0.03, l1_ratio=0.5)).fit(features, target)
+    assert features @ line.coefficients + line.intercept == pytest.approx(of_rows.predict(features), abs=1e-3)
+    assert line.coefficients[-2:] == pytest.approx([0, 0], abs=1e-12), "which say nothing of the target"
+
+
 def test_the_same_rows_and_seed_give_the_same_predictions_in_any_order(training: Any) -> None:
     shuffled = training.train.orderBy(sf.rand(5)).repartition(3)
     parameters = {"n_estimators": 20, "max_depth": 4, "learning_rate": 0.3}
@@ -174,13 +193,16 @@ def test_support_vector_regression_finds_a_line_and_ignores_outliers(spark: Spar
     inputs = chance.normal(size=(500, 2))
     target = 10 + 2 * inputs[:, 0] - inputs[:, 1] + chance.normal(0, 0.02, 500)
     target[:20] += 5
-    table = [(*map(float, x), float(y)) for x, y in zip(inputs, target, strict=True)]
-    assemble = VectorAssembler(inputCols=["a", "b"], outputCol="x")
-    rows = assemble.transform(spark.createDataFrame(table, ["a", "b", "log_price"])).withColumn(
-        "listing_id", sf.monotonically_increasing_id().cast("string")
+    table = [
+        (f"{place}", place % 2, *map(float, x), float(y))
+        for place, (x, y) in enumerate(zip(inputs, target, strict=True))
+    ]
+    rows = VectorAssembler(inputCols=["a", "b"], outputCol="x").transform(
+        spark.createDataFrame(table, ["listing_id", "fold", "a", "b", "log_price"])
     )
-    parameters = {**support_vector.DEFAULTS, "max_iterations": 80, "tolerance": 1e-6, "regularization": 1e-6}
-    model = support_vector.fit(rows, "x", "p", parameters, 0)
+    member = MEMBERS["support_vector"]
+    parameters = {**member.defaults, "regularization": 1e-4}
+    model = member.cross_validate(rows, "x", "p", parameters, 0, (0, 1)).model
     assert [*model.coefficients.toArray(), model.intercept] == pytest.approx([2, -1, 10], abs=0.05)
 
 
@@ -214,14 +236,17 @@ def test_residual_boosting_carries_its_line_beyond_the_rows_seen(spark: SparkSes
     assert rises["residual_boosting"] > 2
 
 
-def test_residual_boosting_says_that_no_line_runs_through_a_missing_number(spark: SparkSession) -> None:
+@pytest.mark.parametrize("name", ["residual_boosting", "elastic_net", "support_vector"])
+def test_a_member_with_a_line_says_that_none_runs_through_a_missing_number(
+    spark: SparkSession, name: str
+) -> None:
     table = [(f"{n}", float("nan") if n == 7 else float(n), 9.0 + n, n % 2) for n in range(20)]
     rows = VectorAssembler(inputCols=["a"], outputCol="x", handleInvalid="keep").transform(
         spark.createDataFrame(table, ["listing_id", "a", "log_price", "fold"])
     )
-    member = MEMBERS["residual_boosting"]
+    member = MEMBERS[name]
     with pytest.raises(PipelineError, match=r"The column x has values that are no finite numbers"):
-        member.cross_validate(rows, "x", "p", {**member.defaults, "n_estimators": 2}, 0, (0, 1))
+        member.cross_validate(rows, "x", "p", member.defaults, 0, (0, 1))
 
 
 def test_an_unknown_parameter_is_refused_with_the_known_ones(training: Any) -> None:
