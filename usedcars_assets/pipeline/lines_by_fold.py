@@ -46,14 +46,13 @@ class Standardised:
         """From the sums of all products of (1, features, target) over the rows."""
         means = sums[0] / sums[0, 0]
         covariance = sums / sums[0, 0] - np.outer(means, means)
-        spread = np.sqrt(np.maximum(np.diag(covariance), 0))[1:-1]
-        # A column that is the same everywhere says nothing, and its rounding error must not.
-        varies = spread > 1e-9 * np.maximum(1.0, np.abs(means[1:-1]))
+        spread = without_rounding(means[1:-1], np.sqrt(np.maximum(np.diag(covariance), 0))[1:-1])
+        varies = spread > 0
         scale = np.where(varies, spread, 1.0)
         return Standardised(
             means=means[1:-1],
             target_mean=float(means[-1]),
-            spread=np.where(varies, spread, 0.0),
+            spread=spread,
             correlations=np.where(
                 np.outer(varies, varies), covariance[1:-1, 1:-1] / np.outer(scale, scale), 0.0
             ),
@@ -64,6 +63,11 @@ class Standardised:
         """For the features as they are, of coefficients for the standardised ones."""
         scaled = np.divide(coefficients, self.spread, out=np.zeros_like(coefficients), where=self.spread > 0)
         return Line(scaled, float(self.target_mean - self.means @ scaled))
+
+
+def without_rounding(means: _Doubles, spread: _Doubles) -> _Doubles:
+    """Deviations, 0 for a column that is the same everywhere: it says nothing, and its rounding must not."""
+    return np.where(spread > 1e-9 * np.maximum(1.0, np.abs(means)), spread, 0.0)
 
 
 def fold_sums(blocks: Iterable[Block], folds: Sequence[int]) -> _Doubles:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from usedcars_assets.pipeline.boosted_folds import Boosters
-from usedcars_assets.pipeline.lines_by_fold import Line, blocks_of, no_line, with_arrays
+from usedcars_assets.pipeline.lines_by_fold import Line, blocks_of, no_line, with_arrays, without_rounding
 from usedcars_assets.pipeline.members.linear_folds import TimedLine, cross_validated
 from usedcars_assets.pipeline.members.member import CrossValidation, Member, Parameters
 from usedcars_assets.pipeline.thinned_rows import thinned
@@ -65,6 +65,7 @@ def _planes(
     if not np.isfinite(features).all():
         return
     means, spread = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    spread = without_rounding(means, spread)
     scale = np.where(spread > 0, spread, 1.0)
     standardised = (features - means) / scale
     for held_out in (*folds, None):

@@ -194,16 +194,16 @@ def test_support_vector_regression_finds_a_line_and_ignores_outliers(spark: Spar
     target = 10 + 2 * inputs[:, 0] - inputs[:, 1] + chance.normal(0, 0.02, 500)
     target[:20] += 5
     table = [
-        (f"{place}", place % 2, *map(float, x), float(y))
+        (f"{place}", place % 2, *map(float, x), 0.1, float(y))
         for place, (x, y) in enumerate(zip(inputs, target, strict=True))
     ]
-    rows = VectorAssembler(inputCols=["a", "b"], outputCol="x").transform(
-        spark.createDataFrame(table, ["listing_id", "fold", "a", "b", "log_price"])
+    rows = VectorAssembler(inputCols=["a", "b", "never varies"], outputCol="x").transform(
+        spark.createDataFrame(table, ["listing_id", "fold", "a", "b", "never varies", "log_price"])
     )
     member = MEMBERS["support_vector"]
     parameters = {**member.defaults, "regularization": 1e-4}
     model = member.cross_validate(rows, "x", "p", parameters, 0, (0, 1)).model
-    assert [*model.coefficients.toArray(), model.intercept] == pytest.approx([2, -1, 10], abs=0.05)
+    assert [*model.coefficients.toArray(), model.intercept] == pytest.approx([2, -1, 0, 10], abs=0.05)
 
 
 def test_residual_boosting_carries_its_line_beyond_the_rows_seen(spark: SparkSession) -> None:
