@@ -27,7 +27,14 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
-from usedcars_assets.pipeline.lines_by_fold import Line, fold_sums, no_line, ridge, sums_without_each
+from usedcars_assets.pipeline.lines_by_fold import (
+    Line,
+    block_of,
+    fold_sums,
+    no_line,
+    ridge,
+    sums_without_each,
+)
 from usedcars_assets.pipeline.monotone import monotone_constraints
 
 _SCHEMA = pa.schema(
@@ -278,11 +285,11 @@ class _Part:
         for batch in batches:
             if not len(batch):
                 continue
+            of_batch, features, prices = block_of(batch)
             ids.append(batch.column("listing_id"))
-            fold.append(batch.column("fold").to_numpy(zero_copy_only=False))
-            log_price.append(batch.column("log_price").to_numpy(zero_copy_only=False))
-            values = batch.column("features").flatten().to_numpy(zero_copy_only=False)
-            blocks.append(values.reshape(len(batch), -1))
+            fold.append(of_batch)
+            log_price.append(prices)
+            blocks.append(features)
         return _Part(
             pa.chunked_array(ids, pa.string()), np.concatenate(fold), np.concatenate(log_price), blocks
         )

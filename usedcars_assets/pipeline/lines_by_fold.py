@@ -125,13 +125,14 @@ def with_arrays(rows: DataFrame, features: str) -> DataFrame:
 
 def blocks_of(batches: Iterable[pa.RecordBatch]) -> Iterator[Block]:
     """The rows of Arrow batches of `with_arrays`."""
-    for batch in batches:
-        if len(batch):
-            fold, target = (
-                batch.column(name).to_numpy(zero_copy_only=False) for name in ("fold", "log_price")
-            )
-            features = batch.column("features").flatten().to_numpy(zero_copy_only=False)
-            yield fold, features.reshape(len(batch), -1), target
+    return (block_of(batch) for batch in batches if len(batch))
+
+
+def block_of(batch: pa.RecordBatch) -> Block:
+    """The rows of one that is not empty."""
+    fold, target = (batch.column(name).to_numpy(zero_copy_only=False) for name in ("fold", "log_price"))
+    features = batch.column("features").flatten().to_numpy(zero_copy_only=False)
+    return fold, features.reshape(len(batch), -1), target
 
 
 def _sums_of_a_part(batches: Iterable[pa.RecordBatch], folds: Sequence[int]) -> Iterator[pa.RecordBatch]:
