@@ -45,7 +45,8 @@ def secured_broker(folder: Path, jars: Path, offset: Callable[[], int]) -> Itera
     file = folder / "server.properties"
     file.write_text(_properties(folder / "data", authority, plain, secured, controller))
     cluster = urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
-    tool = ("kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(file))
+    # Behind "=", as one identifier of 64 begins with a dash, which would be read as an option.
+    tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config", str(file))
     subprocess.run(_java(jars, *tool), check=True, capture_output=True)
     with (folder / "kafka.log").open("wb") as log:
         broker = subprocess.Popen(
