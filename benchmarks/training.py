@@ -46,8 +46,9 @@ NAMES = {
 }
 PORT_OFFSET = 21_000
 MOST_BYTES = 24 * 2**30
-SERVICES = ("datanode", "kafka", "mlflow", "dagster-webserver", "dagster-daemon")
-FOR_MORE = ("serving", "spark-jvm")
+# Without spark-jvm a training's JVM would be one of Dagster's processes, which keep to half of the cores.
+SERVICES = ("datanode", "kafka", "mlflow", "dagster-webserver", "dagster-daemon", "spark-jvm")
+FOR_MORE = ("serving",)
 UNDER_WAY = """{ runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED]}) {
   ... on Runs { results { runId } }
 } }"""

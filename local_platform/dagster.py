@@ -24,6 +24,11 @@ concurrency:
     tag_concurrency_limits:
       - key: usedcars/training
         limit: 1
+run_coordinator:
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config:
+    dequeue_interval_seconds: 1
 run_retries:
   enabled: true
   max_retries: 0

@@ -33,7 +33,7 @@ from usedcars_assets.training.members import DEFAULT_MEMBERS, MEMBER_NAMES
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-CODE_VERSION = "4"
+CODE_VERSION = "5"
 STABLE_PARTITIONS = 8
 TRAINING_DISTRIBUTION = "training_distribution.json"
 """The name of its file, beside the features and in the registered version."""
@@ -198,7 +198,9 @@ def _make(
         .select("*", sf.lit(place).alias("batch"), sf.lit(batch.version.batch).alias("batch_name"))
         for place, batch in enumerate(window)
     ]
-    cleaned = latest_of_each_listing(reduce(lambda one, other: one.unionByName(other), batches))
+    rows = reduce(lambda one, other: one.unionByName(other), batches)
+    # Both what is the latest and the stable order want a listing's rows in one place: one shuffle for both.
+    cleaned = latest_of_each_listing(rows.repartition(STABLE_PARTITIONS, "listing_id"))
     split_path = f"{training.path}/split"
     split = split_rows(cleaned, settings).withColumn("listing", listing_json())
     write_table(in_stable_order(split), lake.uri(split_path), overwrite=True)

@@ -23,9 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pyspark import TaskContext
-from pyspark.ml.functions import vector_to_array
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as sf
 
 from usedcars_assets.pipeline.lines_by_fold import (
     Line,
@@ -34,6 +32,7 @@ from usedcars_assets.pipeline.lines_by_fold import (
     no_line,
     ridge,
     sums_without_each,
+    with_arrays,
 )
 from usedcars_assets.pipeline.monotone import monotone_constraints
 
@@ -158,13 +157,12 @@ def boost_folds(
 
 
 def rows_in_order(rows: DataFrame, features: str, partitions: int) -> DataFrame:
-    """What boosting reads: listing_id, fold, log_price and the vector as an array, `features`.
+    """What boosting reads: listing_id beside what the lines do.
 
     In an order that does not depend on how the rows were read.
     """
-    array = vector_to_array(sf.col(features), "float32").alias("features")
     return (
-        rows.select("listing_id", "fold", "log_price", array)
+        with_arrays(rows, features, "listing_id")
         .repartition(partitions, "listing_id")
         .sortWithinPartitions("listing_id")
     )

@@ -1,6 +1,7 @@
 """Features: what the base models see of a listing, fitted once for all of them on the training rows only."""
 
 import datetime
+import math
 from dataclasses import dataclass
 
 from pyspark.ml import PipelineModel
@@ -16,6 +17,7 @@ from usedcars_assets.pipeline.training_distribution import TrainingDistribution,
 
 _HUNDREDTHS_OF_PERCENT = 10_000
 _FEWEST_ROWS = 5
+_MOST_DEVIATIONS = 4.0
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ def build_features(cleaned: DataFrame, settings: FeatureSettings) -> FeatureTabl
         "encoded_words",
         "one_hot_words",
     ).localCheckpoint()  # Else each query plans all that made the rows again, for seconds.
-    encoders, distribution, impute, one_hot = queries_at_once(
+    encoders, distribution, known, one_hot = queries_at_once(
         cleaned.sparkSession,
         lambda: fit_target_encoders(
             derived,
@@ -228,7 +230,7 @@ def build_features(cleaned: DataFrame, settings: FeatureSettings) -> FeatureTabl
             categories=categories,
             stages=(cleaning_stage(), derive),
         ),
-        lambda: _impute(derived),
+        lambda: _bounded_and_imputed(derived),
         lambda: _one_hot(derived, settings.rarest),
     )
     features = VectorAssembler(
@@ -246,8 +248,8 @@ def build_features(cleaned: DataFrame, settings: FeatureSettings) -> FeatureTabl
         handleInvalid="keep",
     )
     vectors = (one_hot, features, linear_features)
-    of_new_rows = PipelineModel([impute, encoders.for_new_rows, *vectors])
-    of_train = PipelineModel([impute, encoders.out_of_fold, *vectors])
+    of_new_rows = PipelineModel([*known, encoders.for_new_rows, *vectors])
+    of_train = PipelineModel([*known, encoders.out_of_fold, *vectors])
     in_folds = derived.withColumn("encoded_words", words_in_fold("encoded_words", "fold"))
     kept = ("price_usd AS price", "log_price", "features", "linear_features", *_SLICES)
     return FeatureTables(
@@ -279,17 +281,42 @@ def _derive(latest: datetime.date | None) -> SQLTransformer:
     )
 
 
-def _impute(derived: DataFrame) -> ImputerModel:
-    """Medians for missing numbers; 0 for a column that is missing in all rows and so has no median."""
+def _bounded_and_imputed(derived: DataFrame) -> tuple[SQLTransformer, ImputerModel]:
+    """Numbers kept near those of most rows, and medians for missing ones.
+
+    Winsorised, as a line has to go past a number far from all others, and the trees on what it leaves pay for
+    that elsewhere (Tukey, "The future of data analysis", 1962). A column that is missing in all rows is 0.
+    """
     names = (*NUMBERS, *BENDS)
-    known = derived.agg(*(sf.count(f"derived_{name}").alias(name) for name in names)).first()
-    assert known is not None  # noqa: S101 (an aggregate without groups has one row)
-    absent = {f"derived_{name}": sf.lit(0.0) for name in names if not known[name]}
-    return Imputer(
-        inputCols=[f"derived_{name}" for name in names],
+    found = derived.agg(
+        *(
+            sf.struct(sf.avg(column).alias("mean"), sf.stddev_pop(column).alias("deviation")).alias(name)
+            for name in names
+            for column in (f"derived_{name}",)
+        )
+    ).first()
+    assert found is not None  # noqa: S101 (an aggregate without groups has one row)
+    bound = SQLTransformer(
+        statement="SELECT *, "  # noqa: S608 (own names and numbers)
+        + ", ".join(f"{_bounded(f'derived_{name}', *found[name])} AS bounded_{name}" for name in names)
+        + " FROM __THIS__"
+    )
+    absent = {f"bounded_{name}": sf.lit(0.0) for name in names if found[name].mean is None}
+    impute = Imputer(
+        inputCols=[f"bounded_{name}" for name in names],
         outputCols=[f"known_{name}" for name in names],
         strategy="median",
-    ).fit(derived.withColumns(absent))
+    ).fit(bound.transform(derived).withColumns(absent))
+    return bound, impute
+
+
+def _bounded(column: str, mean: float | None, deviation: float | None) -> str:
+    """SQL; a missing number stays missing, which least and greatest would take for none."""
+    if mean is None or not deviation or not math.isfinite(deviation):
+        return column
+    # Of six digits: the last ones of a sum depend on the order of its rows.
+    low, high = (f"{mean + sign * _MOST_DEVIATIONS * deviation:.6g}D" for sign in (-1, 1))
+    return f"CASE WHEN {column} < {low} THEN {low} WHEN {column} > {high} THEN {high} ELSE {column} END"
 
 
 def _part(column: str) -> str:

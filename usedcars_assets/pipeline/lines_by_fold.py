@@ -32,11 +32,12 @@ class Standardised:
     """Correlations of the features with each other, and their covariances with the target as it is.
 
     Features have mean 0 and deviation 1 then. spread: their own deviations, 0 for those that are the same
-    everywhere, which correlate with nothing.
+    everywhere, which correlate with nothing, or not known.
     """
 
     means: _Doubles
     target_mean: float
+    target_spread: float
     spread: _Doubles
     correlations: _Doubles
     with_target: _Doubles
@@ -52,6 +53,7 @@ class Standardised:
         return Standardised(
             means=means[1:-1],
             target_mean=float(means[-1]),
+            target_spread=float(np.sqrt(max(covariance[-1, -1], 0.0))),
             spread=spread,
             correlations=np.where(
                 np.outer(varies, varies), covariance[1:-1, 1:-1] / np.outer(scale, scale), 0.0
@@ -93,19 +95,17 @@ def sums_without_each(sums: _Doubles, folds: Sequence[int]) -> Iterator[tuple[in
     yield None, sums.sum(axis=0)
 
 
-def sums_by_fold(rows: DataFrame, features: str, folds: Sequence[int]) -> _Doubles:
-    """`fold_sums` of a table with fold, log_price and the vector, which Spark reads once, in parallel.
+def sums_by_fold(rows: DataFrame, features: str, folds: Sequence[int], target: str = "log_price") -> _Doubles:
+    """`fold_sums` of a table with fold, target and the vector, which Spark reads once, in parallel.
 
-    Raises PipelineError when a feature is missing somewhere, or no number.
+    Those of a feature that is missing somewhere, or infinite, are no numbers.
     """
     found = (
-        with_arrays(rows, features)
+        with_arrays(rows, features, target=target)
         .mapInArrow(partial(_sums_of_a_part, folds=tuple(folds)), "sums ARRAY<DOUBLE>")
         .collect()
     )
     sums: _Doubles = np.sum([np.array(row.sums) for row in found], axis=0)
-    if not np.isfinite(sums).all():
-        raise no_line(features)
     size = int(np.sqrt(sums.size / len(folds)))
     return sums.reshape(len(folds), size, size)
 
@@ -118,9 +118,10 @@ def no_line(features: str) -> PipelineError:
     )
 
 
-def with_arrays(rows: DataFrame, features: str) -> DataFrame:
-    """The fold, log_price and the vector as an array, `features`: what `blocks_of` reads."""
-    return rows.select("fold", "log_price", vector_to_array(sf.col(features), "float32").alias("features"))
+def with_arrays(rows: DataFrame, features: str, *others: str, target: str = "log_price") -> DataFrame:
+    """What `blocks_of` reads: fold, `target`, and the vector as an array, `features`; before them others."""
+    array = vector_to_array(sf.col(features), "float32").alias("features")
+    return rows.select(*others, "fold", sf.col(target).alias("target"), array)
 
 
 def blocks_of(batches: Iterable[pa.RecordBatch]) -> Iterator[Block]:
@@ -130,7 +131,7 @@ def blocks_of(batches: Iterable[pa.RecordBatch]) -> Iterator[Block]:
 
 def block_of(batch: pa.RecordBatch) -> Block:
     """The rows of one that is not empty."""
-    fold, target = (batch.column(name).to_numpy(zero_copy_only=False) for name in ("fold", "log_price"))
+    fold, target = (batch.column(name).to_numpy(zero_copy_only=False) for name in ("fold", "target"))
     features = batch.column("features").flatten().to_numpy(zero_copy_only=False)
     return fold, features.reshape(len(batch), -1), target
 

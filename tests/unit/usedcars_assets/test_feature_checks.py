@@ -1,10 +1,20 @@
 """What the checks of features and models see, and what they let pass."""
 
+import json
+
+import numpy as np
+import pytest
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import SQLTransformer
-from pyspark.sql import SparkSession
+from pyspark.ml.linalg import Vectors
+from pyspark.sql import DataFrame, SparkSession
 
-from usedcars_assets.features.checks import listings_that_name_a_price, rows_moved_by_price
+from usedcars_assets.features.checks import (
+    correlations_and_missing,
+    listings_that_name_a_price,
+    rows_moved_by_price,
+)
+from usedcars_assets.pipeline.features import FEATURE_NAMES
 from usedcars_assets.training.checks import beside_best_member, compare, worse_beyond_chance
 from usedcars_assets.training.version_in_service import beside_new_model
 
@@ -25,8 +35,43 @@ def test_each_row_whose_features_follow_its_price_is_counted(spark: SparkSession
 
 def test_each_listing_that_names_what_goes_with_the_price_is_counted(spark: SparkSession) -> None:
     listings = ['{"price": "1"}', '{"savings_amount": 2}', '{"year": "2018"}', '{"priceless": "3"}']
+    listings += [json.dumps({"trim_name": '"price":1'})]
     split = spark.createDataFrame([(listing,) for listing in listings], "listing STRING")
     assert listings_that_name_a_price(split) == 2
+
+
+def test_a_feature_correlates_with_the_price_as_numpy_has_it_and_one_that_never_varies_with_nothing(
+    spark: SparkSession,
+) -> None:
+    random = np.random.default_rng(1)
+    features = random.normal(1_000, 3, (300, len(FEATURE_NAMES))).astype(np.float32).astype(float)
+    prices = features[:, 0] * 2 + random.normal(18_000, 2, 300)
+    features[:, 1] = 7
+    found, missing = correlations_and_missing(table_of(spark, features, prices), range(3))
+    assert missing == 0
+    assert set(FEATURE_NAMES) - set(found) == {FEATURE_NAMES[1]}
+    assert found[FEATURE_NAMES[0]] > 0.9
+    for place, name in enumerate(FEATURE_NAMES):
+        if place != 1:
+            assert found[name] == pytest.approx(np.corrcoef(features[:, place], prices)[0, 1], abs=1e-6)
+
+
+def test_each_row_with_a_feature_that_is_no_number_is_counted(spark: SparkSession) -> None:
+    features = np.random.default_rng(1).normal(size=(30, len(FEATURE_NAMES)))
+    features[3, 5] = features[4, 5] = features[4, 6] = np.nan
+    features[7, 6] = -np.inf
+    found, missing = correlations_and_missing(table_of(spark, features, features[:, 0] + 9_000), range(3))
+    assert missing == 3
+    assert set(FEATURE_NAMES) - set(found) == {FEATURE_NAMES[5], FEATURE_NAMES[6]}
+    assert found[FEATURE_NAMES[0]] == pytest.approx(1)
+
+
+def table_of(spark: SparkSession, features: np.ndarray, prices: np.ndarray) -> DataFrame:
+    rows = [
+        (number % 3, float(price), Vectors.dense(row))
+        for number, (row, price) in enumerate(zip(features, prices, strict=True))
+    ]
+    return spark.createDataFrame(rows, ["fold", "price", "features"])
 
 
 def test_each_row_that_the_artefact_prices_otherwise_than_its_steps_is_counted(spark: SparkSession) -> None:

@@ -8,7 +8,13 @@ import numpy.typing as npt
 from pyspark.sql import DataFrame
 
 from usedcars_assets.pipeline.boosted_folds import Boosters
-from usedcars_assets.pipeline.lines_by_fold import Line, Standardised, sums_by_fold, sums_without_each
+from usedcars_assets.pipeline.lines_by_fold import (
+    Line,
+    Standardised,
+    no_line,
+    sums_by_fold,
+    sums_without_each,
+)
 from usedcars_assets.pipeline.members.linear_folds import TimedLine, cross_validated
 from usedcars_assets.pipeline.members.member import CrossValidation, Member, Parameters
 
@@ -29,6 +35,8 @@ def cross_validate(
     """Lines of all folds from one pass over the rows; the seed is not needed."""
     start = time.monotonic()
     sums = sums_by_fold(rows, features, folds)
+    if not np.isfinite(sums).all():
+        raise no_line(features)
     reading = time.monotonic() - start
     lines = {}
     for fold, of_others in sums_without_each(sums, folds):

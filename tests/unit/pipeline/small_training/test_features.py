@@ -92,6 +92,22 @@ def test_too_few_rows_for_the_folds_are_refused(training: Any) -> None:
         build_features(training.cleaned.limit(20), FeatureSettings())
 
 
+def test_a_number_far_from_all_others_counts_as_one_at_their_edge(training: Any) -> None:
+    settings = FeatureSettings(folds=2, rarest=5)
+    tests = split_rows(training.cleaned, settings).where("split = 'test'")
+    odd = tests.orderBy("listing_id").first().listing_id
+    horsepower = sf.when(sf.col("listing_id") == odd, 1e6).otherwise(sf.col("horsepower"))
+    tables = build_features(training.cleaned.withColumn("horsepower", horsepower), settings)
+    of_train, of_test = vectors(tables.train), vectors(tables.test)
+    power = FEATURE_NAMES.index("power")
+    known = np.array([vector[power] for vector in of_train.values()])
+    given = {row.listing_id: row.horsepower for row in training.cleaned.collect()}
+    edge = known.mean() + 4 * known.std()
+    assert of_test[odd][power] == pytest.approx(edge, rel=1e-5)
+    usual = {name: vector for name, vector in (of_train | of_test).items() if name != odd}
+    assert all(vector[power] == given[name] for name, vector in usual.items() if given[name] is not None)
+
+
 def test_columns_missing_in_all_rows_do_no_harm(training: Any) -> None:
     bare = training.cleaned
     for column in ("seller_rating", "bed_length_in", "mileage_miles", "listed_date", "major_options"):
