@@ -13,7 +13,7 @@ from local_platform.settings import HOST, PlatformSettings
 _CODE_LOCATION = "usedcars"
 
 # One training at a time: the machine's cores are shared with serving. A run whose process is gone is marked
-# failed by the monitor.
+# failed by the monitor. The queue is looked at each second, as a training waits in it for up to five else.
 _INSTANCE = """nux:
   enabled: false
 telemetry:
