@@ -157,7 +157,7 @@ def boost_folds(
 
 
 def rows_in_order(rows: DataFrame, features: str, partitions: int) -> DataFrame:
-    """What boosting reads: listing_id beside what the lines do.
+    """What boosting reads: listing_id, fold, the log price as `target`, and the vector as an array.
 
     In an order that does not depend on how the rows were read.
     """

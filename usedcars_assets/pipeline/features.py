@@ -290,9 +290,10 @@ def _bounded_and_imputed(derived: DataFrame) -> tuple[SQLTransformer, ImputerMod
     names = (*NUMBERS, *BENDS)
     found = derived.agg(
         *(
-            sf.struct(sf.avg(column).alias("mean"), sf.stddev_pop(column).alias("deviation")).alias(name)
+            sf.expr(f"struct(avg(derived_{name}) AS mean, stddev_pop(derived_{name}) AS deviation)").alias(
+                name
+            )
             for name in names
-            for column in (f"derived_{name}",)
         )
     ).first()
     assert found is not None  # noqa: S101 (an aggregate without groups has one row)
